@@ -1,0 +1,1 @@
+"""Where blobs live: one protocol, one conformance suite, several places."""

@@ -1,0 +1,1 @@
+"""Waist 1: a guest-visible disk, and moving bytes between disks."""
