@@ -1,0 +1,75 @@
+"""The frame of every test: its seed, a home of its own, and the order of the run.
+
+- A test that draws random input takes the fixture `seed`. It derives from the number in the header
+  of the run, which `VIMGVC_TEST_SEED` sets, and from the test's name.
+- No test sees the home directory or the VIMGVC_* environment of whoever runs it.
+- Unit tests run first: what is wrong in the small is told before what follows from it.
+- Every test has a docstring that states the property it proves.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import secrets
+import zlib
+from collections.abc import Callable
+
+import hypothesis
+import pytest
+
+from tests import needs
+
+_BASE_SEED = int(os.environ.get("VIMGVC_TEST_SEED") or secrets.randbits(32))
+
+# The same examples on every run; no deadlines, because the cores are shared and time is not asserted.
+hypothesis.settings.register_profile("project", derandomize=True, database=None, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("project")
+
+
+def pytest_report_header() -> str:
+    return f"seed: VIMGVC_TEST_SEED={_BASE_SEED}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    mute = sorted({f"{item.path.name}::{item.name.partition('[')[0]}" for item in items if _is_mute(item)})
+    if mute:
+        msg = "tests without a docstring that states their property: " + ", ".join(mute)
+        raise pytest.UsageError(msg)
+    unit = config.rootpath / "tests" / "unit"
+    items.sort(key=lambda item: unit not in item.path.parents)
+
+
+def _is_mute(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and not item.function.__doc__
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this test in this run; printed, so that a failure shows it."""
+    own = zlib.crc32(request.node.nodeid.encode(), _BASE_SEED & 0xFFFF_FFFF)
+    print(f"seed {own} (VIMGVC_TEST_SEED={_BASE_SEED})")  # noqa: T201 - shown with a failure
+    return own
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = pathlib.Path(tmp_path_factory.getbasetemp()) / f"home-{secrets.token_hex(4)}"
+    for name in [name for name in os.environ if name.startswith(("VIMGVC_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+
+
+@pytest.fixture(scope="session")
+def require_tool() -> Callable[[str, str], str]:
+    return needs.require_tool
+
+
+@pytest.fixture(scope="session")
+def require_root() -> Callable[[], None]:
+    return needs.require_root
+
+
+@pytest.fixture(scope="session")
+def require_loop() -> Callable[[], str]:
+    return needs.require_loop
