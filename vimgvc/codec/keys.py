@@ -145,9 +145,7 @@ MEMORY_ALWAYS = DEFAULT.memory_kib << 10
 
 def stretch_passphrase(secret: bytes, salt: bytes, profile: KdfProfile) -> bytes:
     """64 bytes from a passphrase that can be guessed."""
-    kdf = Argon2id(
-        salt=salt, length=64, iterations=profile.passes, lanes=profile.lanes, memory_cost=profile.memory_kib
-    )
+    kdf = Argon2id(salt=salt, length=64, iterations=profile.passes, lanes=profile.lanes, memory_cost=profile.memory_kib)
     try:
         return kdf.derive(secret)
     except MemoryError as error:
