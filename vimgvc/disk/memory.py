@@ -50,7 +50,7 @@ class MemoryDisk:
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         extents.check_range(self.size, offset, buffer.nbytes)
-        buffer.cast("B")[:] = memoryview(self._bytes)[offset : offset + buffer.nbytes]
+        buffer[:] = memoryview(self._bytes)[offset : offset + buffer.nbytes]
 
     def extents(self, offset: int, length: int) -> Iterator[extents.Extent]:
         extents.check_range(self.size, offset, length)
@@ -60,7 +60,7 @@ class MemoryDisk:
     def pwrite(self, offset: int, data: memoryview) -> None:
         self._check_open()
         extents.check_range(self.size, offset, data.nbytes)
-        self._bytes[offset : offset + data.nbytes] = data.cast("B")
+        self._bytes[offset : offset + data.nbytes] = data
         self._mark(offset, data.nbytes, hole=False)
 
     def zero(self, offset: int, length: int) -> None:

@@ -1,7 +1,7 @@
 """The contracts of a disk to read from and a disk to write to.
 
 Failures are `VimgvcError`s. A range outside the disk is the caller's mistake: `ValueError`, and
-nothing is read or written.
+nothing is read or written. Buffers are contiguous, one-dimensional views of bytes (format B).
 """
 
 from __future__ import annotations
