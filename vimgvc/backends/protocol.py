@@ -1,9 +1,10 @@
 """Waist 2: a place for immutable blobs.
 
-A name is `<area>` or `<area>/<lower-case words>` as `validate_name` says. A blob is put whole, once:
-it is complete and durable under its final name, or absent. Nothing is ever overwritten.
-Every failure is a `VimgvcError` (`BackendError`, `NoSpace`, `NotFound`); no `OSError` gets out.
-All methods may be called from several threads at once.
+A blob is put whole, once: it is complete and durable under its final name, or absent. Nothing is
+ever overwritten. Blobs have the names of specs/formats.md §2 and no others: `validate_name` holds
+on the way in and on the way out, so what else lies in the place is never taken for a blob.
+Every failure is a `VimgvcError` (`BackendError`, `NoSpace`, `NotFound`, `IntegrityError`); no
+`OSError` gets out. All methods may be called from several threads at once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,20 @@ from vimgvc import errors
 #: Anything with the buffer protocol that is contiguous.
 Buffer = bytes | bytearray | memoryview
 
-_NAME = re.compile(r"[a-z0-9]+(?:[-/][a-z0-9]+)*")
+#: The only blob outside an area.
+CONFIG = "config"
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_HALF = re.compile(r"[0-9a-f]{32}")
+
+#: The areas, and what the parts of a name below each look like.
+AREAS: dict[str, tuple[re.Pattern[str], ...]] = {
+    "keys": (re.compile(r"[0-9a-f]{32}-[01]"),),
+    "packs": (re.compile(r"[0-9a-f]{2}"), _HASH),
+    "index": (_HASH,),
+    "commits": (_HASH,),
+    "refs": (_HALF, re.compile(r"[0-9a-f]{16}")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +61,18 @@ class Backend(Protocol):
     def put(self, name: str, parts: Sequence[Buffer]) -> bool:
         """Store the concatenation of `parts`, if the name is free; durable on return (see `sync`).
 
-        Returns False when the name exists already (nothing written). The caller may reuse the
-        buffers after the return.
+        Returns False when the name exists already (nothing written): of several that put one name
+        at once, exactly one is told True. The parts are not copied, and the caller may reuse them
+        after the return.
         """
 
     def sync(self) -> None:
-        """Return when everything put before is durable, names included.
+        """Return when every blob that this object put, found present on `put`, or read is durable.
 
         `put` makes a blob's bytes durable before it has its name; the name itself is promised
-        only after `sync`.
+        only after `sync`. Blobs that were found count, because whoever put them may have been
+        killed before its own `sync`. Once `sync` has failed it fails for good: what was put is
+        in doubt, and only another process can find out.
         """
 
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
@@ -68,18 +85,62 @@ class Backend(Protocol):
         """Size in bytes; raises `NotFound`."""
 
     def list(self, area: str) -> Iterator[Item]:
-        """Every blob below `area`, in no order. Foreign names (temporary files, lost+found, …) are skipped."""
+        """Every blob below `area` (`packs`, `packs/ab`, `refs/<blind>`, …), in no order.
+
+        Foreign names (temporary files, lost+found, …) are skipped. A listing that cannot be had
+        raises; it is never taken for an empty one.
+        """
 
     def delete(self, name: str) -> None:
-        """Remove a blob; absent is fine. Only `gc` and the removal of key slots call this."""
+        """Remove a blob, durably on return; absent is fine.
+
+        Only `gc` and the removal of key slots call this.
+        """
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` is that of a blob."""
+    if name == CONFIG:
+        return True
+    area, *parts = name.split("/")
+    patterns = AREAS.get(area, ())
+    return len(parts) == len(patterns) > 0 and _fits(area, parts, patterns)
 
 
 def validate_name(name: str) -> str:
-    """`name`, or `ValueError`: relative, lower-case ASCII, no `..`, at most 200 characters."""
-    if len(name) > 200 or not _NAME.fullmatch(name):
+    """`name` if it is that of a blob, else `ValueError`: a mistake of the program, not of its input."""
+    if not is_name(name):
         raise ValueError(f"not a blob name: {name!r}")
     return name
 
 
+def validate_area(area: str) -> str:
+    """`area` if it is an area or a directory in one, else `ValueError`."""
+    top, *parts = area.split("/")
+    patterns = AREAS.get(top, ())
+    if len(parts) >= len(patterns) or not _fits(top, parts, patterns):
+        raise ValueError(f"not an area: {area!r}")
+    return area
+
+
+def _fits(area: str, parts: Sequence[str], patterns: Sequence[re.Pattern[str]]) -> bool:
+    """Whether `parts` are as the first of `patterns` say; a pack is in the shard of its name only."""
+    if not all(pattern.fullmatch(part) for pattern, part in zip(patterns, parts, strict=False)):
+        return False
+    return area != "packs" or len(parts) < 2 or parts[1].startswith(parts[0])
+
+
+def validate_range(offset: int, length: int | None) -> None:
+    if offset < 0 or (length is not None and length < 0):
+        raise ValueError(f"not a range: {length} bytes from {offset}")
+
+
 def missing(name: str) -> errors.NotFound:
     return errors.NotFound("object", name, hint="run 'vimgvc verify' to see what is affected")
+
+
+def too_short(name: str, size: int, end: int) -> errors.IntegrityError:
+    """A blob of `size` bytes was asked for its bytes up to `end`."""
+    if size == 0:
+        return errors.IntegrityError(name, "is an empty file (a power cut?)")
+    return errors.IntegrityError(name, f"ends at byte {size}, before byte {end}")

@@ -1,0 +1,331 @@
+"""A directory of the machine as a Backend.
+
+`_store` is the only function that makes a file of a repository, and `sync` the only one that makes
+names durable; specs/repository.md explains the sequence, specs/decisions/ why names are given by `link`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pathlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from vimgvc import errors
+from vimgvc.backends import files as files_module
+from vimgvc.backends import protocol, skeleton
+from vimgvc.backends.files import again
+
+#: What `link` says on file systems without hard links.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+#: What taking a lock says on file systems without locks, and where the file for it cannot be made:
+#: a read-only mount of a copy that has none.
+_LOCKLESS = ("ENOLCK", "EOPNOTSUPP", "ENOSYS", "EINVAL", "ENOENT", "EROFS")
+
+
+class LocalBackend:
+    """The repository in the directory `root`, which must exist (`create` makes it).
+
+    `durable=False` leaves out every fsync. It exists to measure what durability costs; what is
+    put with it may be lost, and nothing but a benchmark may ask for it.
+    """
+
+    def __init__(
+        self,
+        root: pathlib.Path,
+        files: files_module.Files | None = None,
+        *,
+        durable: bool = True,
+        rng: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._root = str(root.absolute())
+        self._files: files_module.Files = files_module.RealFiles() if files is None else files
+        self._durable = durable
+        self._rng = rng
+        self._has_links = True
+        self._failure: errors.VimgvcError | None = None
+        self._init_lock = contextlib.ExitStack()
+        # Directories with names that may not be durable yet, and those whose own name surely is.
+        self._unsynced: set[str] = set()
+        self._anchored: set[str] = set()
+        self._unsynced_guard = threading.Lock()
+        self._sync_guard = threading.Lock()
+
+    @classmethod
+    def create(
+        cls,
+        root: pathlib.Path,
+        files: files_module.Files | None = None,
+        *,
+        durable: bool = True,
+        rng: Callable[[int], bytes] = os.urandom,
+    ) -> LocalBackend:
+        """A backend in a new repository directory with its areas, durable, but without `config` yet.
+
+        `root` may be absent, empty, or what an interrupted `create` left. It becomes a repository
+        when `config` is put, which must therefore come last; until then this object holds the lock,
+        so that of two that create at once the second is told `Busy`.
+        Raises `UsageError` when a repository, or anything else, is there already.
+        """
+        backend = cls(root, files, durable=durable, rng=rng)
+        skeleton.make_root(backend._files, backend.url)
+        backend._init_lock.enter_context(backend.lock_exclusive())
+        try:
+            skeleton.make_areas(backend._files, backend.url)
+            skeleton.remove_unfinished(backend)
+        except BaseException:
+            backend._init_lock.close()
+            raise
+        return backend
+
+    @classmethod
+    def open(cls, root: pathlib.Path, files: files_module.Files | None = None) -> LocalBackend:
+        """The backend in an existing repository directory; raises `NoRepository`."""
+        backend = cls(root, files)
+        if not skeleton.is_repository(backend):
+            raise errors.NoRepository(f"no repository at {backend.url}", hint="make one with 'vimgvc init DIR'")
+        return backend
+
+    @property
+    def url(self) -> str:
+        return self._root
+
+    @property
+    def capabilities(self) -> protocol.Capabilities:
+        writable = self._files.writable(self._root)
+        return protocol.Capabilities(durable=self._durable, exclusive_create=True, read_only=not writable)
+
+    # --- blobs -----------------------------------------------------------------------------------
+
+    def put(self, name: str, parts: Sequence[protocol.Buffer]) -> bool:
+        path = self._path(protocol.validate_name(name))
+        with files_module.door(path):
+            stored = not self._is_taken(path) and self._store(path, parts)
+        self._rely_on(path)
+        if name == protocol.CONFIG:
+            self._init_lock.close()
+        return stored
+
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        path = self._path(protocol.validate_name(name))
+        protocol.validate_range(offset, length)
+        with files_module.door(path):
+            try:
+                handle, size = again(self._files.open, path)
+            except FileNotFoundError:
+                raise protocol.missing(name) from None
+            try:
+                # Against the size first: a wrong length from a damaged object must not be allocated.
+                end = max(size, offset) if length is None else offset + length
+                if end > size:
+                    raise protocol.too_short(name, size, end)
+                data = files_module.read_exactly(self._files, handle, end - offset, offset)
+            finally:
+                self._files.close(handle)
+        if len(data) != end - offset:
+            raise protocol.too_short(name, offset + len(data), end)
+        self._rely_on(path)
+        return data
+
+    def size(self, name: str) -> int:
+        path = self._path(protocol.validate_name(name))
+        with files_module.door(path):
+            try:
+                status = again(self._files.status, path)
+            except FileNotFoundError:
+                raise protocol.missing(name) from None
+        if not status.is_regular:
+            raise _not_a_file(path)
+        return status.size
+
+    def list(self, area: str) -> Iterator[protocol.Item]:
+        top, *parts = protocol.validate_area(area).split("/")
+        pattern = protocol.AREAS[top][len(parts)]
+        path = self._path(area)
+        with files_module.door(path):
+            try:
+                entries = again(self._files.scan, path, lambda name: pattern.fullmatch(name) is not None)
+            except FileNotFoundError:
+                # A shard or a ref log comes with its first blob; an area is always there, and one
+                # that is missing must not be taken for one that is empty.
+                if not parts:
+                    raise
+                return
+        for entry in entries:
+            name = f"{area}/{entry.name}"
+            if entry.is_directory and not protocol.is_name(name):
+                yield from self.list(name)
+            elif not entry.is_directory and protocol.is_name(name):
+                yield protocol.Item(name, entry.size)
+
+    def delete(self, name: str) -> None:
+        path = self._path(protocol.validate_name(name))
+        with files_module.door(path), contextlib.suppress(FileNotFoundError):
+            again(self._files.unlink, path)
+            self._sync_directory(_directory(path))
+
+    # --- durability ------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        # Held throughout: whoever comes second may have put what the first is about to make durable.
+        with self._sync_guard:
+            if self._failure is not None:
+                raise self._failure
+            with self._unsynced_guard:
+                directories, self._unsynced = self._unsynced, set()
+            for directory in sorted(directories):
+                try:
+                    with files_module.door(directory):
+                        self._sync_directory(directory)
+                except errors.VimgvcError as error:
+                    # The kernel tells of a failed write once; the next fsync would succeed without
+                    # the names being there. So this object never again says that it is durable.
+                    self._failure = error
+                    raise
+            with self._unsynced_guard:
+                self._anchored |= directories
+
+    def _store(self, target: str, parts: Sequence[protocol.Buffer]) -> bool:
+        """Write a new file; False when somebody else took its name meanwhile."""
+        # 1 A temporary file in the directory of the target: the same file system, and the same
+        #   directory to sync. Created exclusively: nothing that is there is ever written to.
+        temporary, handle = self._create_beside(target)
+        try:
+            try:
+                # 2 All the bytes, however many calls it takes.
+                files_module.write_all(self._files, handle, parts)
+                # 3 Durable before they have a name. An error is final: the kernel may have dropped
+                #   the pages, and would report success the second time.
+                if self._durable:
+                    again(self._files.fsync, handle)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    self._files.close(handle)
+                raise
+            # 4 Network file systems and quotas may report a failed write only here.
+            self._files.close(handle)
+            # 5 The name, if it is still free; `sync` makes it durable.
+            return self._claim(temporary, target)
+        finally:
+            # 6 Whatever happened, only the final name stays. When this fails, everybody ignores the
+            #   file and `remove_stale` removes it; the outcome of the above stands.
+            with contextlib.suppress(OSError):
+                again(self._files.unlink, temporary)
+
+    def _create_beside(self, target: str) -> tuple[str, int]:
+        """The path and handle of a new temporary file in the directory of `target`."""
+        directory = _directory(target)
+        temporary = f"{directory}/{skeleton.TEMPORARY}{self._rng(8).hex()}"
+        try:
+            return temporary, again(self._files.create, temporary)
+        except FileNotFoundError:
+            # Only below an area. A root or area that is missing belongs to a disk that is not
+            # mounted; what is written into the empty mount point disappears under the next mount.
+            if _directory(_directory(directory)) != self._root:
+                raise
+        with contextlib.suppress(FileExistsError):
+            again(self._files.mkdir, directory)
+        with self._unsynced_guard:
+            self._anchored.discard(directory)
+        return temporary, again(self._files.create, temporary)
+
+    def _claim(self, temporary: str, target: str) -> bool:
+        """Give a finished file its final name, or say that the name is taken."""
+        try:
+            if self._has_links:
+                try:
+                    again(self._files.link, temporary, target)
+                except OSError as error:
+                    if error.errno not in _NO_LINKS:
+                        raise
+                    self._has_links = False
+                else:
+                    return True
+            again(self._files.rename_new, temporary, target)
+        except FileExistsError:
+            # The reply to a link over NFS can get lost; asked again, the server says that the name
+            # exists. It is ours when it is the same file.
+            return self._is_taken(target) and self._is_same(temporary, target)
+        return True
+
+    def _is_taken(self, path: str) -> bool:
+        """Whether a blob is there; raises when something else is."""
+        try:
+            status = again(self._files.status, path)
+        except FileNotFoundError:
+            return False
+        if not status.is_regular:
+            raise _not_a_file(path)
+        return True
+
+    def _is_same(self, one: str, other: str) -> bool:
+        return again(self._files.status, one).identity == again(self._files.status, other).identity
+
+    def _rely_on(self, path: str) -> None:
+        """Have the next `sync` make a name durable, whoever made it."""
+        directory = _directory(path)
+        with self._unsynced_guard:
+            self._unsynced.add(directory)
+            # The name of a shard or ref log, too, may be younger than the last sync of its area.
+            if directory not in self._anchored and _directory(_directory(directory)) == self._root:
+                self._unsynced.add(_directory(directory))
+
+    def _sync_directory(self, path: str) -> None:
+        if self._durable:
+            files_module.sync_directory(self._files, path)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    # --- locks -----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def lock_shared(self) -> Iterator[None]:
+        """Held by whoever reads or adds: keeps `lock_exclusive` out, and nobody else. Raises `Busy`.
+
+        On a file system without locks, or without a place for the lock, nothing is held: there
+        `lock_exclusive` cannot be had either, so nothing will be removed.
+        """
+        try:
+            with files_module.door(self._path(skeleton.LOCK)):
+                handle = self._take_lock(exclusive=False)
+        except errors.BackendError as error:
+            if error.kind not in _LOCKLESS:
+                raise
+            yield
+            return
+        try:
+            yield
+        finally:
+            self._files.close(handle)
+
+    @contextlib.contextmanager
+    def lock_exclusive(self) -> Iterator[None]:
+        """Held by whoever removes: no other process holds either lock. Raises `Busy`."""
+        with files_module.door(self._path(skeleton.LOCK)):
+            handle = self._take_lock(exclusive=True)
+        try:
+            yield
+        finally:
+            self._files.close(handle)
+
+    def _take_lock(self, *, exclusive: bool) -> int:
+        try:
+            return again(self._files.lock, self._path(skeleton.LOCK), exclusive=exclusive)
+        except BlockingIOError:
+            raise errors.Busy(
+                f"{self._root} is in use by another process", hint="run the command again when that one has finished"
+            ) from None
+
+
+def _directory(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _not_a_file(path: str) -> errors.BackendError:
+    return errors.BackendError(
+        path, "not a file", "there is something in the place of a blob that is not a regular file", hint="move it away"
+    )
