@@ -1,0 +1,372 @@
+"""Which identifier is where: the index objects of a repository and what is being added to them.
+
+Entries live in runs (runs.py). The base is what sealed index objects say, kept merged in a local
+cache; on top of it are the session's runs, what `add_pack` was told since. Each set of runs is a
+tuple that is replaced, never changed, so looking up takes no lock.
+
+The cache is believed only as far as its checksums go: damage met at any time makes the base anew
+from the repository, and the caller notices nothing but the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vimgvc import errors, monitor
+from vimgvc.store import index_cache, index_object, pack_table, run_file, runs
+
+#: What `unsaved` should reach before a writer writes an index object; what is kept unsaved in memory.
+FLUSH_ENTRIES = 1 << 18
+
+_LOOKUP_SLICE = 1 << 16
+_LOAD_ENTRIES = 1 << 20
+_MOST_PARTS = 64
+_BASE_MINIMUM = 1 << 16
+_SESSION_MINIMUM = 1 << 14
+_MOST_REBUILDS = 2
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+_Result = TypeVar("_Result")
+
+
+class Place(NamedTuple):
+    """Slot `slot` of segment `segment` of the pack with the number `pack`."""
+
+    pack: int
+    segment: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """One place for each identifier; where `found` is false the other columns mean nothing."""
+
+    found: npt.NDArray[np.bool_]
+    pack: npt.NDArray[np.uint32]
+    segment: npt.NDArray[np.uint16]
+    slot: npt.NDArray[np.uint16]
+
+
+class Unsaved:
+    """Entries that no index object holds yet: an `index_object.Body` that reads them when it is asked."""
+
+    def __init__(self, run: runs.Run, table: pack_table.PackTable) -> None:
+        self._run = run
+        self._numbers = np.unique(self._records()[:, 4] >> np.uint64(32))
+        self.packs = table.rows[self._numbers]
+
+    def __len__(self) -> int:
+        return self._run.count
+
+    @property
+    def ids(self) -> index_object.Ids:
+        return self._records()[:, :4].astype(runs.WORD).view(np.uint8)
+
+    @property
+    def places(self) -> index_object.Rows:
+        packed = self._records()[:, 4]
+        places = np.empty(len(packed), index_object.PLACE)
+        places["pack"] = self._numbers.searchsorted(packed >> np.uint64(32))
+        places["segment"], places["slot"] = packed >> np.uint64(16) & np.uint64(0xFFFF), packed & np.uint64(0xFFFF)
+        return places
+
+    def _records(self) -> runs.Words:
+        return self._run.source.slice(0, self._run.count)
+
+
+class Index:
+    """Thread-safe. `open` makes it.
+
+    `damaged` names the index objects that could not be read: what they held is not in the index.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        load: Callable[[str], bytes],
+        cache_dir: pathlib.Path | None,
+        progress: monitor.Monitor,
+    ) -> None:
+        self.damaged: list[str] = []
+        self._names = sorted(name for name in set(names) if _NAME.fullmatch(name))
+        self._load = load
+        self._cache = index_cache.Cache(cache_dir) if cache_dir is not None else None
+        self._cache_dir = cache_dir
+        self._monitor = progress
+        self._lock = threading.Lock()
+        self._rebuilds = 0
+        self._base: tuple[runs.Run, ...] = ()
+        self._session: tuple[runs.Run, ...] = ()
+        self._table = pack_table.PackTable(index_cache.EMPTY.packs)
+        self._recent: list[runs.Run] = []
+        self._pending: list[Unsaved] = []
+
+    @classmethod
+    def open(
+        cls,
+        names: Iterable[str],
+        load: Callable[[str], bytes],
+        cache_dir: pathlib.Path | None,
+        progress: monitor.Monitor,
+    ) -> Index:
+        """The index of the repository whose index objects are `names`.
+
+        `load` returns the body of one; what it raises passes through, except that an object which is
+        damaged or gone is skipped and reported. `cache_dir` belongs to this repository alone; None, or
+        one that cannot be used, only costs time.
+        """
+        index = cls(names, load, cache_dir, progress)
+        index._read_base()
+        return index
+
+    def __len__(self) -> int:
+        """How many entries there are; an identifier in several packs counts several times."""
+        return sum(run.count for run in self._base + self._session)
+
+    # -- finding ---------------------------------------------------------------------------------
+
+    def lookup(self, ids: index_object.Ids) -> Places:
+        """Where each of `ids`, shape (n, 32), is; any place when there are several."""
+        packed = self._find(ids)
+        return Places(
+            packed != runs.ABSENT,
+            (packed >> np.uint64(32)).astype(np.uint32),
+            (packed >> np.uint64(16)).astype(np.uint16),
+            packed.astype(np.uint16),
+        )
+
+    def contains(self, ids: index_object.Ids) -> npt.NDArray[np.bool_]:
+        """Which of `ids`, shape (n, 32), are stored."""
+        found: npt.NDArray[np.bool_] = self._find(ids) != runs.ABSENT
+        return found
+
+    def lookup_all(self, item: bytes) -> list[Place]:
+        """Every place of one identifier, of packs that were not dropped."""
+        words = np.frombuffer(item, runs.WORD)
+        key = int.from_bytes(item[:4], "big")
+        packed = self._in_base(lambda base: {place for run in base for place in run.find_all(words, key)})
+        packed.update(place for run in self._session for place in run.find_all(words, key))
+        places = [Place(place >> 32, place >> 16 & 0xFFFF, place & 0xFFFF) for place in sorted(packed)]
+        return [place for place in places if self._table.alive[place.pack]]
+
+    def _find(self, ids: index_object.Ids) -> runs.Words:
+        assert ids.ndim == 2
+        assert ids.shape[1] == 32
+        words = np.ascontiguousarray(ids).view(runs.WORD)
+        if len(words) <= _LOOKUP_SLICE:
+            return self._find_slice(words)
+        pieces = range(0, len(words), _LOOKUP_SLICE)
+        return np.concatenate([self._find_slice(words[at : at + _LOOKUP_SLICE]) for at in pieces])
+
+    def _find_slice(self, words: runs.Words) -> runs.Words:
+        keys = runs.keys_of(words)
+        absent = np.full(len(words), runs.ABSENT, runs.WORD)
+        places = self._in_base(lambda base: self._find_in(base, words, keys, absent))
+        return self._find_in(self._session, words, keys, places)
+
+    def _find_in(self, layers: Sequence[runs.Run], words: runs.Words, keys: runs.Keys, known: runs.Words) -> runs.Words:
+        """`known` places, with what `layers` know about the absent ones."""
+        places = known.copy()
+        for run in layers:
+            wanted = np.flatnonzero(places == runs.ABSENT)
+            if not wanted.size:
+                break
+            # Read after the runs were: a pack is in the table before an entry names it.
+            places[wanted] = run.find(words[wanted], keys[wanted], self._table.alive)
+        return places
+
+    def _in_base(self, search: Callable[[tuple[runs.Run, ...]], _Result]) -> _Result:
+        """The result of `search` in the base, which is made again when it turns out to be damaged."""
+        while True:
+            base = self._base
+            try:
+                return search(base)
+            except errors.IntegrityError as damage:
+                self._rebuild(base, damage)
+
+    # -- packs -----------------------------------------------------------------------------------
+
+    def pack(self, number: int) -> pack_table.Pack:
+        return self._table.pack(number)
+
+    def packs(self) -> Iterator[pack_table.Pack]:
+        """The packs that readable index objects name or that were added, without the dropped ones."""
+        return self._table.living()
+
+    def drop_packs(self, names: Iterable[str]) -> None:
+        """Forget what is in these packs (hexadecimal names) until one of them is added again."""
+        with self._lock:
+            self._table.drop(names)
+
+    def add_pack(  # noqa: PLR0917 a row of the table of packs, then the columns of its entries
+        self,
+        name: bytes,
+        size: int,
+        table_length: int,
+        kind: int,
+        ids: index_object.Ids,
+        segments: npt.NDArray[np.uint16],
+        slots: npt.NDArray[np.uint16],
+    ) -> int:
+        """Entries of one more pack, found from now on and to be saved. Returns the pack's number."""
+        row = np.array([(np.frombuffer(name, np.uint8), size, table_length, kind)], index_object.PACK)
+        words = np.ascontiguousarray(ids).view(runs.WORD)
+        with self._lock:
+            number = self._table.number_all(row)[0]
+            places = number << np.uint64(32) | segments.astype(np.uint64) << np.uint64(16) | slots.astype(np.uint64)
+            run = runs.from_records(runs.make_records(words, places))
+            self._recent.append(run)
+            layers = [*self._session, run]
+            start = runs.first_to_merge([layer.count for layer in layers], _SESSION_MINIMUM)
+            if start < len(layers) - 1:
+                layers[start:] = [self._merge(layers[start:])]
+            self._session = tuple(layers)
+            if self._recent_count() >= FLUSH_ENTRIES:
+                self._close_recent()
+        return int(number)
+
+    # -- saving ----------------------------------------------------------------------------------
+
+    @property
+    def unsaved(self) -> int:
+        """How many entries were added that no index object is known to hold."""
+        with self._lock:
+            return sum(map(len, self._pending)) + self._recent_count()
+
+    def take_unsaved(self) -> list[Unsaved]:
+        """Bodies that together hold the unsaved entries; each stays unsaved until `mark_saved`."""
+        with self._lock:
+            self._close_recent()
+            return list(self._pending)
+
+    def mark_saved(self, body: Unsaved, name: str) -> None:
+        """`body` is stored durably as the index object `name`."""
+        with self._lock:
+            self._pending.remove(body)
+
+    def _recent_count(self) -> int:
+        return sum(run.count for run in self._recent)
+
+    def _close_recent(self) -> None:
+        """Turn the recent entries into bodies, each with an identifier once."""
+        if not self._recent:
+            return
+        rest = self._merge(self._recent)
+        while rest.count:
+            records = rest.source.slice(0, rest.count)
+            again = np.zeros(len(records), np.bool_)
+            again[1:] = (records[1:, :4] == records[:-1, :4]).all(axis=1)
+            once = runs.Run(runs.MemorySource(records[~again])) if again.any() else rest
+            self._pending.append(Unsaved(once, self._table))
+            rest = runs.Run(runs.MemorySource(records[again]))
+        self._recent = []
+
+    # -- making the base -------------------------------------------------------------------------
+
+    def _read_base(self) -> None:
+        known = self._cache.read() if self._cache else index_cache.EMPTY
+        if not known.objects <= set(self._names):
+            known = index_cache.EMPTY
+        try:
+            self._base = self._extend(known)
+        except errors.IntegrityError:
+            self._base = self._extend(index_cache.EMPTY)
+
+    def _rebuild(self, damaged: tuple[runs.Run, ...], damage: errors.IntegrityError) -> None:
+        """Make the base again, unless another thread did since `damaged` was read."""
+        with self._lock:
+            if self._base is not damaged:
+                return
+            if self._rebuilds == _MOST_REBUILDS:
+                raise damage
+            self._rebuilds += 1
+            if self._cache:
+                self._cache.discard()
+            # Not cached again here: the table of packs may hold some that no index object names yet.
+            self._base = self._compact(self._load_objects(self._names, set()))
+
+    def _extend(self, known: index_cache.Snapshot) -> tuple[runs.Run, ...]:
+        """The runs of `known` and of the index objects it does not cover; updates the cache."""
+        self._table = pack_table.PackTable(known.packs)
+        covered = set(known.objects)
+        added = self._load_objects([name for name in self._names if name not in covered], covered)
+        if len(covered) == len(known.objects) or self._cache is None:
+            return self._compact([*known.runs, *added])
+        with self._cache.update() as update, contextlib.suppress(OSError):
+            if update:
+                return self._store(update, covered, known.runs, added)
+        return self._compact([*known.runs, *added])
+
+    def _store(
+        self,
+        update: index_cache.Update,
+        covered: set[str],
+        kept: tuple[runs.Run, ...],
+        added: list[runs.Run],
+    ) -> tuple[runs.Run, ...]:
+        if added:
+            counts = [*(run.count for run in kept), sum(run.count for run in added)]
+            start = runs.first_to_merge(counts, _BASE_MINIMUM)
+            kept = (*kept[:start], update.merge([*kept[start:], *added]))
+        update.publish(index_cache.Snapshot(frozenset(covered), self._table.rows, kept))
+        return kept
+
+    def _compact(self, layers: list[runs.Run]) -> tuple[runs.Run, ...]:
+        if not layers:
+            return ()
+        start = runs.first_to_merge([run.count for run in layers], _BASE_MINIMUM)
+        return (*layers[:start], self._merge(layers[start:]) if start < len(layers) - 1 else layers[start])
+
+    def _load_objects(self, names: Sequence[str], covered: set[str]) -> list[runs.Run]:
+        """The entries of the index objects `names`; those that could be read join `covered`."""
+        parts: list[runs.Run] = []
+        small: list[runs.Run] = []
+        for name in names:
+            body = self._read_object(name)
+            if body is None:
+                continue
+            covered.add(name)
+            small += self._runs_of(body)
+            if sum(run.count for run in small) >= _LOAD_ENTRIES:
+                parts.append(self._merge(small))
+                small = []
+            if len(parts) == _MOST_PARTS:
+                parts = [self._merge(parts)]
+        return parts + ([self._merge(small)] if small else [])
+
+    def _runs_of(self, body: index_object.IndexBody) -> Iterator[runs.Run]:
+        numbers = self._table.number_all(body.packs)
+        for start in range(0, len(body.ids), _LOAD_ENTRIES):
+            places = body.places[start : start + _LOAD_ENTRIES]
+            packed = numbers[places["pack"]] << np.uint64(32) | places["segment"].astype(np.uint64) << np.uint64(16)
+            words = body.ids[start : start + _LOAD_ENTRIES].view(runs.WORD)
+            yield runs.Run(runs.MemorySource(runs.make_records(words, packed | places["slot"])))
+
+    def _read_object(self, name: str) -> index_object.IndexBody | None:
+        try:
+            return index_object.decode(self._load(name), f"index/{name}")
+        except (errors.IntegrityError, errors.NotFound) as error:
+            if name not in self.damaged:
+                self.damaged.append(name)
+                self._monitor.problem(f"index object skipped: {error.message}")
+            return None
+
+    def _merge(self, parts: Sequence[runs.Run]) -> runs.Run:
+        """`parts` as one run: in memory when it is small, else in a file without a name."""
+        if sum(run.count for run in parts) > FLUSH_ENTRIES:
+            for folder in (self._cache_dir, None):
+                with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+                    descriptor = run_file.Descriptor(os.dup(file.fileno()))
+                    return runs.merge(parts, run_file.FileSink(descriptor))
+        return runs.merge(parts, runs.MemorySink())
