@@ -5,6 +5,7 @@ It records its calls, so that promises about cost can be tests: "this reads no p
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -38,6 +39,9 @@ class MemoryBackend:
 
     def sync(self) -> None:
         self._record("sync", "")
+
+    def lock_shared(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         self._record("get", protocol.validate_name(name))

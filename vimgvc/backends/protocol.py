@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,6 +90,12 @@ class Backend(Protocol):
 
         Foreign names (temporary files, lost+found, …) are skipped. A listing that cannot be had
         raises; it is never taken for an empty one.
+        """
+
+    def lock_shared(self) -> AbstractContextManager[None]:
+        """Held by whoever adds, so that nothing is removed meanwhile; raises `Busy`.
+
+        Does nothing where the place has no locks: nothing is removed there either.
         """
 
     def delete(self, name: str) -> None:

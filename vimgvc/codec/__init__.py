@@ -1,0 +1,1 @@
+"""Bytes to sealed bytes and back: compression, authenticated encryption, keys. Pure."""

@@ -1,0 +1,50 @@
+"""The one door to zstandard."""
+
+from __future__ import annotations
+
+import zstandard
+
+from vimgvc import errors
+
+RAW, ZSTD = 0, 1
+
+
+class Compressor:
+    """Compresses one segment after another; not to be shared between threads."""
+
+    def __init__(self, level: int) -> None:
+        self._zstd = zstandard.ZstdCompressor(level=level)
+
+    def compress(self, data: memoryview) -> tuple[int, bytes | memoryview]:
+        """(codec, bytes): the data as it is when a frame would not be smaller."""
+        frame: bytes = self._zstd.compress(data)
+        if len(frame) >= len(data):
+            return RAW, data
+        return ZSTD, frame
+
+
+class Decompressor:
+    """Undoes `Compressor.compress`; not to be shared between threads."""
+
+    def __init__(self) -> None:
+        self._zstd = zstandard.ZstdDecompressor()
+
+    def decompress(self, codec: int, data: bytes, length: int, where: str) -> bytes:
+        """Exactly `length` bytes, or `FormatError`; never allocates more than `length`."""
+        if codec == RAW:
+            if len(data) != length:
+                raise errors.FormatError(where, "is not as long as its table says")
+            return data
+        if codec != ZSTD:
+            raise errors.Unsupported(f"codec {codec} in {where}")
+        try:
+            # python-zstandard ignores max_output_size when the frame declares its own size: 2 KB can
+            # become gigabytes. The declared size is compared with the authenticated one instead.
+            if zstandard.frame_content_size(data) != length:
+                raise errors.FormatError(where, "holds a frame of another size than its table says")
+            plain: bytes = self._zstd.decompress(data, allow_extra_data=False)
+        except zstandard.ZstdError as error:
+            raise errors.FormatError(where, "does not decompress") from error
+        if len(plain) != length:
+            raise errors.FormatError(where, "decompresses to another size than its table says")
+        return plain

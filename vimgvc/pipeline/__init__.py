@@ -1,0 +1,1 @@
+"""The two hot loops: a disk into the store, and out of it."""

@@ -1,0 +1,270 @@
+"""Reader to store: the hot loop of a commit.
+
+Everything falls apart into windows. A window's bytes are hashed along the boundaries that the base
+(the disk as the parent commit has it) had; when all is equal its leaf is used again. Otherwise it is
+cut afresh, and what nobody has stored yet is compressed and sealed in segments of up to 1 MiB.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from vimgvc import errors
+from vimgvc.chunking import cut
+from vimgvc.codec import sealing, segment
+from vimgvc.disk import extents, protocol
+from vimgvc.model import geometry, manifest
+from vimgvc.monitor import Monitor
+from vimgvc.pipeline import crew, tree, window
+from vimgvc.store import writer
+
+SEGMENT_SIZE = 1 << 20
+TREE_SEGMENT_SIZE = 128 << 10
+_ZEROS = memoryview(bytes(geometry.WINDOW))
+
+
+class BaseDamagedError(errors.IntegrityError):
+    """The base's manifest cannot be read: ingest again, with a new Writer and without a base."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A disk to be committed under `name`; `container` is what the commit says about its file."""
+
+    name: str
+    reader: protocol.Source
+    container: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    seals: sealing.Sealing
+    cutter: cut.Cutter
+    level: int
+    verify: bool
+    threads: int
+
+
+@dataclass(slots=True)
+class Counters:
+    """Bytes. `stored` counts sealed segments: what the packs grow by."""
+
+    allocated: int = 0
+    read: int = 0
+    changed: int = 0
+    new: int = 0
+    stored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    root: bytes
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """`sequence` counts up without gaps; `ranges` are (offset, length) of data inside the window."""
+
+    sequence: int
+    number: int
+    ranges: list[tuple[int, int]]
+    base: tuple[bytes, manifest.Leaf] | None
+
+
+class _Accumulator:
+    """Collects slots of one kind and hands them over as segments. Not thread-safe."""
+
+    def __init__(self, kind: int, settings: Settings, out: writer.Writer, capacity: int) -> None:
+        self._kind, self._out, self._capacity = kind, out, capacity
+        self._sealer = settings.seals.sealer(level=settings.level, verify=settings.verify)
+        self._buffer = bytearray(capacity + max(geometry.WINDOW // 16, 65536))
+        self._view = memoryview(self._buffer)
+        self._fill = 0
+        self._ids: list[bytes] = []
+        self._lengths: list[int] = []
+        self.stored = 0
+
+    def add(self, data: memoryview | bytes, item_id: bytes) -> None:
+        if self._fill and self._fill + len(data) > self._capacity:
+            self.flush()
+        end = self._fill + len(data)
+        self._view[self._fill : end] = data
+        self._fill = end
+        self._ids.append(item_id)
+        self._lengths.append(len(data))
+
+    def flush(self) -> None:
+        if not self._fill:
+            return
+        ids = b"".join(self._ids)
+        shape, stored = self._sealer.seal(self._kind, self._buffer, self._fill, ids)
+        self._out.add(shape, stored, ids, self._lengths)
+        self.stored += len(stored)
+        self._fill, self._ids, self._lengths = 0, [], []
+
+
+class _Ingest:
+    """One disk on its way into the store; shared by the workers."""
+
+    def __init__(self, source: Source, settings: Settings, out: writer.Writer, monitor: Monitor) -> None:
+        self.reader, self.settings, self.out, self.monitor = source.reader, settings, out, monitor
+        self.size = source.reader.size
+        self.counters = Counters()
+        self._lock = threading.Lock()
+        self._nodes = _Accumulator(segment.TREE, settings, out, TREE_SEGMENT_SIZE)
+        self._node_lock = threading.Lock()
+        self._tree = tree.Builder(self.size, self.put_node)
+        self._done: dict[int, tuple[int, bytes | None]] = {}
+        self._next = 0
+
+    def put_node(self, node: bytes) -> bytes:
+        node_id = self.settings.seals.node_id(node)
+        if self.out.claim([node_id]):
+            with self._node_lock:
+                self._nodes.add(node, node_id)
+        return node_id
+
+    def leaf_done(self, item: _Item, leaf_id: bytes | None) -> None:
+        """Leaves come in any order; the tree takes them ascending."""
+        with self._lock:
+            self._done[item.sequence] = (item.number, leaf_id)
+            while self._next in self._done:
+                number, done_id = self._done.pop(self._next)
+                self._next += 1
+                if done_id is not None:
+                    self._tree.add(number, done_id)
+
+    def count(self, read: int, changed: int, new: int) -> None:
+        with self._lock:
+            self.counters.read += read
+            self.counters.changed += changed
+            self.counters.new += new
+
+    def count_stored(self, stored: int) -> None:
+        with self._lock:
+            self.counters.stored += stored
+
+    def finish(self) -> bytes:
+        root = self._tree.finish()
+        self._nodes.flush()
+        self.counters.stored += self._nodes.stored
+        return root
+
+
+class _Worker:
+    def __init__(self, job: _Ingest) -> None:
+        self._job = job
+        self._scanner = window.Scanner(job.settings.seals, job.settings.cutter)
+        self._segment = _Accumulator(segment.DATA, job.settings, job.out, SEGMENT_SIZE)
+
+    def work(self, item: _Item) -> None:
+        job = self._job
+        before = self._segment.stored
+        blocks = geometry.window_blocks(job.size, item.number)
+        base = item.base[1] if item.base else None
+        read = self._read(item, blocks)
+        scan = self._scanner.scan(blocks, base) if item.ranges else window.Scan(None)
+        new = self._store(scan, base)
+        if scan.same and item.base:
+            job.leaf_done(item, item.base[0])
+        else:
+            job.leaf_done(item, job.put_node(scan.leaf.encode()) if scan.leaf else None)
+        job.count(read, window.changed_bytes(scan, base, blocks), new)
+        job.monitor.advance(read, new=new, stored=self._segment.stored - before)
+
+    def close(self) -> None:
+        before = self._segment.stored
+        self._segment.flush()
+        self._job.monitor.advance(0, stored=self._segment.stored - before)
+        self._job.count_stored(self._segment.stored)
+
+    def _read(self, item: _Item, blocks: int) -> int:
+        """Fill the scanner's buffer; returns the bytes read."""
+        view, at, read = self._scanner.view, 0, 0
+        for offset, length in item.ranges:
+            view[at:offset] = _ZEROS[: offset - at]
+            at = offset + length
+            self._job.reader.pread_into(item.number * geometry.WINDOW + offset, view[offset:at])
+            read += length
+        end = blocks * geometry.BLOCK
+        view[at:end] = _ZEROS[: end - at]
+        return read
+
+    def _store(self, scan: window.Scan, base: manifest.Leaf | None) -> int:
+        """Add what nobody has; returns its bytes."""
+        known = set(base.chunk_ids()) if base and scan.chunks else ()
+        unknown = [chunk for chunk in scan.chunks if chunk.id not in known]
+        new = 0
+        for at in self._job.out.claim([chunk.id for chunk in unknown]):
+            chunk = unknown[at]
+            self._segment.add(self._scanner.view[chunk.offset : chunk.offset + chunk.length], chunk.id)
+            new += chunk.length
+        return new
+
+
+def ingest(source: Source, base: tree.Tree | None, settings: Settings, out: writer.Writer, monitor: Monitor) -> Result:
+    """Store a disk; `base` is a tree known to be complete in the store, for comparing and reuse."""
+    job = _Ingest(source, settings, out, monitor)
+    job.counters.allocated = sum(length for _, length in _data(source.reader))
+    monitor.start(f"committing {source.name}", job.counters.allocated)
+    crew.run(_items(source.reader, base), lambda: _Worker(job), settings.threads)
+    return Result(job.finish(), job.counters)
+
+
+def _data(reader: protocol.Reader) -> Iterator[tuple[int, int]]:
+    for extent in reader.extents(0, reader.size):
+        if extent.kind is extents.Kind.DATA:
+            yield extent.start, extent.length
+
+
+def _windows_with_data(reader: protocol.Reader) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """(window, ranges inside it) ascending."""
+    number, ranges = -1, list[tuple[int, int]]()
+    for start, length in _data(reader):
+        at, end = start, start + length
+        while at < end:
+            here, offset = divmod(at, geometry.WINDOW)
+            piece = min(end - at, geometry.WINDOW - offset)
+            if here != number:
+                if ranges:
+                    yield number, ranges
+                number, ranges = here, []
+            ranges.append((offset, piece))
+            at += piece
+    if ranges:
+        yield number, ranges
+
+
+def _items(reader: protocol.Reader, base: tree.Tree | None) -> Iterator[_Item]:
+    """Every window that has data now or had data in the base, ascending."""
+    last = geometry.windows(reader.size)
+    before = _base_leaves(base, last, reader.size) if base else iter(())
+    old = next(before, None)
+    sequence = 0
+    for number, ranges in _windows_with_data(reader):
+        while old is not None and old[0] < number:
+            yield _Item(sequence, old[0], [], old[1:])
+            sequence, old = sequence + 1, next(before, None)
+        match = None
+        if old is not None and old[0] == number:
+            match, old = old[1:], next(before, None)
+        yield _Item(sequence, number, ranges, match)
+        sequence += 1
+    while old is not None:
+        yield _Item(sequence, old[0], [], old[1:])
+        sequence, old = sequence + 1, next(before, None)
+
+
+def _base_leaves(base: tree.Tree, last: int, size: int) -> Iterator[tuple[int, bytes, manifest.Leaf]]:
+    """The base's leaves that lie in windows of the same length in the new disk."""
+    try:
+        for group in base.groups(0, last):
+            for place, leaf in group:
+                if geometry.window_blocks(base.size, place.number) == geometry.window_blocks(size, place.number):
+                    yield place.number, place.leaf_id, leaf
+    except errors.IntegrityError as error:
+        raise BaseDamagedError(error.where, error.reason) from error

@@ -1,0 +1,227 @@
+"""Store to Writer: the hot loop of a restore.
+
+The manifest is taken in spans; in a span every segment is read, opened and checked once, in the
+order of the packs, on all threads, and written wherever the disk wants it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vimgvc import errors
+from vimgvc.codec import segment
+from vimgvc.disk import protocol
+from vimgvc.model import geometry, manifest
+from vimgvc.monitor import Monitor
+from vimgvc.pipeline import crew, tree
+from vimgvc.store import objects, pack
+
+#: Chunks planned at once: bounds memory (about 100 bytes each) however large the disk is.
+SPAN_CHUNKS = 1 << 18
+
+Ids = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """Chunks of a disk: identifiers (n, 32), offsets on the disk and lengths in bytes (n)."""
+
+    ids: Ids
+    offsets: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+
+
+def references(source: tree.Tree, span_chunks: int = SPAN_CHUNKS) -> Iterator[References]:
+    """Every chunk of a disk in order, in bounded portions."""
+    ids: list[bytes] = []
+    offsets: list[int] = []
+    lengths: list[int] = []
+    for group in source.groups():
+        for place, leaf in group:
+            ids.append(leaf.ids)
+            _leaf_ranges(place.number, leaf, offsets, lengths)
+        if len(offsets) >= span_chunks:
+            yield _pack_references(ids, offsets, lengths)
+            ids, offsets, lengths = [], [], []
+    if offsets:
+        yield _pack_references(ids, offsets, lengths)
+
+
+def _leaf_ranges(number: int, leaf: manifest.Leaf, offsets: list[int], lengths: list[int]) -> None:
+    at = number * geometry.WINDOW
+    for blocks, zero in leaf.runs:
+        if not zero:
+            offsets.append(at)
+            lengths.append(blocks * geometry.BLOCK)
+        at += blocks * geometry.BLOCK
+
+
+def _pack_references(ids: list[bytes], offsets: list[int], lengths: list[int]) -> References:
+    joined = np.frombuffer(b"".join(ids), np.uint8).reshape(-1, geometry.ID_SIZE)
+    return References(joined, np.array(offsets, np.int64), np.array(lengths, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One segment and what is wanted of it, ordered by slot: which chunks, and where each goes on the disk."""
+
+    pack: int
+    segment: int
+    slots: npt.NDArray[np.int64]
+    ids: Ids
+    offsets: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+
+    def chunks(self) -> Iterator[tuple[bytes, int, int]]:
+        """(identifier, offset on the disk, length) in order."""
+        for at, (offset, length) in enumerate(zip(self.offsets.tolist(), self.lengths.tolist(), strict=True)):
+            yield self.ids[at].tobytes(), offset, length
+
+
+class _Worker:
+    def __init__(self, job: _Job) -> None:
+        self._job = job
+
+    def work(self, item: _Item) -> None:
+        job = self._job
+        wanted = int(item.lengths.sum())
+        written = job.write_item(item)
+        job.monitor.advance(wanted)
+        with job.lock:
+            job.written += written
+
+    def close(self) -> None:
+        pass
+
+
+class _Job:
+    def __init__(self, store: objects.Objects, size: int, writer: protocol.Target, monitor: Monitor) -> None:
+        self._store, self._size, self._writer, self.monitor = store, size, writer, monitor
+        self.lock = threading.Lock()
+        self.written = 0
+
+    def items(self, spans: Iterator[References]) -> Iterator[_Item]:
+        for span in spans:
+            places = self._store.index.lookup(span.ids)
+            if not places.found.all():
+                at = int(np.flatnonzero(~places.found)[0])
+                raise errors.IntegrityError(_name(span.ids[at].tobytes(), int(span.offsets[at])), "is missing")
+            yield from _group(span, places.pack, places.segment, places.slot)
+
+    def write_item(self, item: _Item) -> int:
+        """Returns the bytes written; what the target has already is left alone."""
+        if self._writer.resumed and self._is_there(item):
+            return 0
+        try:
+            table, plain = self._store.read_segment(item.pack, item.segment)
+            return self._write_slots(item, table, memoryview(plain))
+        except (errors.IntegrityError, errors.NotFound):
+            return self._write_from_copies(item)
+
+    def _is_there(self, item: _Item) -> bool:
+        buffer = memoryview(bytearray(pack.MAX_SLOT[segment.DATA]))
+        for chunk_id, offset, length in item.chunks():
+            part = min(length, self._size - offset)
+            self._writer.pread_into(offset, buffer[:part])
+            buffer[part:length] = bytes(length - part)
+            if self._store.seals.chunk_id(buffer[:length]) != chunk_id:
+                return False
+        return True
+
+    def _write_slots(self, item: _Item, table: pack.Table, plain: memoryview) -> int:
+        _, starts, lengths = table.slots(item.segment)
+        if item.slots[-1] >= len(lengths) or (lengths[item.slots] != item.lengths).any():
+            raise errors.IntegrityError(f"pack {item.pack}", "holds chunks of other lengths than the manifest says")
+        at = starts[item.slots]
+        checked = None
+        for start, (chunk_id, offset, length) in zip(at.tolist(), item.chunks(), strict=True):
+            if checked != (start, chunk_id):
+                data = plain[start : start + length]
+                self._store.seals.check_slot(segment.DATA, data, chunk_id, _name(chunk_id, offset))
+                checked = (start, chunk_id)
+        written = 0
+        for start, offset, length in _runs(at, item.offsets, item.lengths):
+            part = min(length, self._size - offset)
+            self._writer.pwrite(offset, plain[start : start + part])
+            written += part
+        return written
+
+    def _write_from_copies(self, item: _Item) -> int:
+        """The segment is damaged: take each chunk from wherever else it is; raises when it is nowhere."""
+        written = 0
+        for chunk_id, offset, length in item.chunks():
+            data = self._store.chunk(chunk_id)
+            if data is None or len(data) != length:
+                raise errors.IntegrityError(_name(chunk_id, offset), "is damaged")
+            part = min(length, self._size - offset)
+            self._writer.pwrite(offset, memoryview(data)[:part])
+            written += part
+        return written
+
+
+def _name(chunk_id: bytes, offset: int) -> str:
+    return f"chunk {chunk_id.hex()[:12]} at byte {offset} of the disk"
+
+
+def _group(
+    span: References, packs: npt.NDArray[np.uint32], segments: npt.NDArray[np.uint16], slots: npt.NDArray[np.uint16]
+) -> Iterator[_Item]:
+    """References by segment, in pack order; inside a segment by slot, then by offset."""
+    order = np.lexsort((span.offsets, slots, segments, packs))
+    packs, segments = packs[order], segments[order]
+    slot, ids = slots[order].astype(np.int64), span.ids[order]
+    offsets, lengths = span.offsets[order], span.lengths[order]
+    changes = np.flatnonzero((packs[1:] != packs[:-1]) | (segments[1:] != segments[:-1])) + 1
+    edges = [0, *changes.tolist(), len(order)]
+    for first, last in itertools.pairwise(edges):
+        part = slice(first, last)
+        yield _Item(int(packs[first]), int(segments[first]), slot[part], ids[part], offsets[part], lengths[part])
+
+
+def _runs(
+    starts: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, int, int]]:
+    """Neighbours in the segment that are neighbours on the disk, as one (start, offset, length)."""
+    breaks = (starts[1:] != starts[:-1] + lengths[:-1]) | (offsets[1:] != offsets[:-1] + lengths[:-1])
+    edges = [0, *(np.flatnonzero(breaks) + 1).tolist(), len(starts)]
+    for first, last in itertools.pairwise(edges):
+        length = int(starts[last - 1] + lengths[last - 1] - starts[first])
+        yield int(starts[first]), int(offsets[first]), length
+
+
+def data_bytes(source: tree.Tree) -> int:
+    """Bytes of a disk that are not zeros, by whole chunks."""
+    return sum(int(span.lengths.sum()) for span in references(source))
+
+
+def materialize(
+    store: objects.Objects, source: tree.Tree, writer: protocol.Target, threads: int, monitor: Monitor
+) -> int:
+    """Write a disk to `writer`, which then only needs `finish`; returns the bytes written.
+
+    Raises `IntegrityError` before any wrong byte is written. A target that was filled before
+    (`resumed`) is compared first and gets only what differs.
+    """
+    job = _Job(store, source.size, writer, monitor)
+    monitor.start("restoring", data_bytes(source))
+    if writer.resumed:
+        _zero_gaps(source, writer)
+    crew.run(job.items(references(source)), lambda: _Worker(job), threads)
+    return job.written
+
+
+def _zero_gaps(source: tree.Tree, writer: protocol.Target) -> None:
+    at = 0
+    for span in references(source):
+        for offset, length in zip(span.offsets.tolist(), span.lengths.tolist(), strict=True):
+            if offset > at:
+                writer.zero(at, offset - at)
+            at = min(offset + length, source.size)
+    if at < source.size:
+        writer.zero(at, source.size - at)

@@ -1,0 +1,138 @@
+"""Making a commit: packs, index, commit, ref, in this order (specs/repository.md)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vimgvc import errors
+from vimgvc.chunking import cut
+from vimgvc.codec import segment
+from vimgvc.model import commit as commits
+from vimgvc.model import reflog
+from vimgvc.monitor import Monitor
+from vimgvc.pipeline import crew, ingest, tree
+from vimgvc.repo import refs, repository
+from vimgvc.store import catalog, objects, writer
+
+if TYPE_CHECKING:
+    from vimgvc.repo.repository import CommitRequest, CommitResult, Effort, Repository
+
+
+def record(
+    repo: Repository, sources: Sequence[ingest.Source], request: CommitRequest, effort: Effort, monitor: Monitor
+) -> CommitResult:
+    """`Repository.commit`."""
+    started = time.monotonic()
+    reflog.check_name(request.branch)
+    with repo.writing():
+        known = repo.last_refs(monitor)
+        parent = _parent(repo, request.branch, known)
+        disks = _store_disks(repo, sources, parent, effort, monitor)
+        for source in sources:
+            source.reader.check_unchanged()
+        if parent and not request.allow_empty and _content(parent.disks) == _content(disks):
+            return repository.CommitResult(parent, time.monotonic() - started, created=False)
+        commit = _publish(repo, disks, parent, request, known)
+    return repository.CommitResult(commit, time.monotonic() - started, created=True)
+
+
+def _parent(repo: Repository, branch: str, known: dict[str, refs.Ref]) -> commits.Commit | None:
+    ref = known.get(repo.seals.blind(reflog.BRANCH, branch))
+    if ref is None or ref.entry.commit is None:
+        return None
+    return repo.graph.load(ref.entry.commit)
+
+
+def _content(disks: Sequence[commits.Disk]) -> list[tuple[str, int, str]]:
+    return [(disk.name, disk.size, disk.manifest) for disk in disks]
+
+
+def _store_disks(
+    repo: Repository, sources: Sequence[ingest.Source], parent: commits.Commit | None, effort: Effort, monitor: Monitor
+) -> tuple[commits.Disk, ...]:
+    """Everything the disks need is durable and indexed on return."""
+    found = catalog.open_catalog(repo.backend, repo.seals, repo.cache, monitor)
+    settings = ingest.Settings(
+        repo.seals,
+        cut.Cutter(repo.seals.keys.cut, repo.config.average),
+        effort.level,
+        effort.verify,
+        effort.threads or crew.default_threads(),
+    )
+    # What a base has is not looked up again; when packs are missing, that would hide the loss.
+    base = parent if not found.missing else None
+    work = _Work(objects.Objects(repo.backend, repo.seals, found.index), settings, monitor)
+    try:
+        return work.store(sources, base)
+    except ingest.BaseDamagedError as error:
+        monitor.problem(f"{error}; the manifests are stored again")
+        trees = {item.name for item in found.index.packs() if item.kind == segment.TREE}
+        found.index.drop_packs(trees)
+        return work.store(sources, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    store_objects: objects.Objects
+    settings: ingest.Settings
+    monitor: Monitor
+
+    def store(self, sources: Sequence[ingest.Source], parent: commits.Commit | None) -> tuple[commits.Disk, ...]:
+        found = self.store_objects
+        out = writer.Writer(found.backend, found.seals, found.index)
+        try:
+            disks = tuple([self._store_disk(source, parent, out) for source in sources])
+            out.finish()
+        except BaseException as error:
+            out.abort(keep=isinstance(error, KeyboardInterrupt))
+            raise
+        return disks
+
+    def _store_disk(self, source: ingest.Source, parent: commits.Commit | None, out: writer.Writer) -> commits.Disk:
+        result = ingest.ingest(source, self._base(parent, source.name), self.settings, out, self.monitor)
+        return commits.Disk(
+            name=source.name,
+            size=source.reader.size,
+            manifest=result.root.hex(),
+            container=source.container,
+            allocated_bytes=result.counters.allocated,
+            read_bytes=result.counters.read,
+            changed_bytes=result.counters.changed,
+            new_bytes=result.counters.new,
+            stored_bytes=result.counters.stored,
+        )
+
+    def _base(self, parent: commits.Commit | None, name: str) -> tree.Tree | None:
+        for disk in parent.disks if parent else ():
+            if disk.name == name:
+                try:
+                    return tree.Tree(self.store_objects, bytes.fromhex(disk.manifest))
+                except errors.IntegrityError as error:
+                    raise ingest.BaseDamagedError(error.where, error.reason) from error
+        return None
+
+
+def _publish(
+    repo: Repository,
+    disks: tuple[commits.Disk, ...],
+    parent: commits.Commit | None,
+    request: CommitRequest,
+    known: dict[str, refs.Ref],
+) -> commits.Commit:
+    now = repository.timestamp(repo.clock)
+    draft = commits.Commit(
+        id="",
+        parents=(parent.id,) if parent else (),
+        branch=request.branch,
+        message=request.message,
+        author=request.author,
+        host=request.host,
+        time=now,
+        disks=disks,
+    )
+    commit_id = repo.graph.store(draft.encode())
+    repo.logs.publish(reflog.BRANCH, request.branch, commit_id, known, time=now, host=request.host)
+    return repo.graph.load(commit_id)

@@ -1,0 +1,56 @@
+"""What a repository holds, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vimgvc.monitor import Monitor
+from vimgvc.store import catalog
+
+if TYPE_CHECKING:
+    from vimgvc.repo.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Bytes and counts.
+
+    `objects`: chunks and manifest nodes; `logical_bytes`: the sizes of all disks of all commits;
+    `read_bytes`: what those commits read; `new_bytes`: what of it was not known before;
+    `stored_bytes`: everything in the repository.
+    """
+
+    commits: int
+    branches: int
+    disks: int
+    packs: int
+    objects: int
+    logical_bytes: int
+    read_bytes: int
+    new_bytes: int
+    pack_bytes: int
+    metadata_bytes: int
+    stored_bytes: int
+
+
+def collect(repo: Repository, monitor: Monitor) -> Statistics:
+    found = catalog.open_catalog(repo.backend, repo.seals, repo.cache, monitor)
+    packs = [item for item in found.index.packs() if item.name not in found.missing]
+    readable = [repo.graph.load(commit_id) for commit_id in repo.graph.ids()]
+    disks = [disk for commit in readable for disk in commit.disks]
+    metadata = sum(item.size for area in ("keys", "index", "commits", "refs") for item in repo.backend.list(area))
+    pack_bytes = sum(item.size for item in packs)
+    return Statistics(
+        commits=len(readable),
+        branches=len(repo.branches()),
+        disks=len({(commit.branch, disk.name) for commit in readable for disk in commit.disks}),
+        packs=len(packs),
+        objects=len(found.index),
+        logical_bytes=sum(disk.size for disk in disks),
+        read_bytes=sum(disk.read_bytes for disk in disks),
+        new_bytes=sum(disk.new_bytes for disk in disks),
+        pack_bytes=pack_bytes,
+        metadata_bytes=metadata,
+        stored_bytes=pack_bytes + metadata,
+    )

@@ -1,0 +1,72 @@
+"""Opening the index: index objects, and whatever packs they do not know or that are gone."""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import dataclass
+
+from vimgvc import errors
+from vimgvc.backends import protocol
+from vimgvc.codec import aead, sealing
+from vimgvc.monitor import Monitor
+from vimgvc.store import index, objects
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The index, and how it differs from what index objects say.
+
+    `missing` names packs that they promise but that are absent or of another size; `adopted` counts
+    packs that no readable index object names, found by their own tables.
+    """
+
+    index: index.Index
+    missing: frozenset[str]
+    adopted: int
+
+
+def open_catalog(
+    backend: protocol.Backend, seals: sealing.Sealing, cache: pathlib.Path | None, monitor: Monitor
+) -> Catalog:
+    """The index of what is really there.
+
+    Chunks of missing packs count as absent, so that the next commit that has their data stores it
+    again and heals the commits before it. `cache` is a directory of this user, or None.
+    """
+    names = {item.name.partition("/")[2] for item in backend.list("index")}
+
+    def load(name: str) -> bytes:
+        where = f"index {name[:12]}"
+        blob = backend.get(f"index/{name}")
+        body = seals.open(aead.INDEX, blob, where)
+        if sealing.blob_hash(blob) != name:
+            raise errors.IntegrityError(where, "is stored under another name")
+        return body
+
+    found = index.Index.open(sorted(names), load, cache, monitor)
+    there = objects.pack_sizes(backend.list("packs"))
+    known = {item.name: item.size for item in found.packs()}
+    missing = frozenset(name for name, size in known.items() if there.get(name) != size)
+    for name in sorted(missing):
+        monitor.problem(f"pack {name[:12]} is {'truncated or changed' if name in there else 'missing'}")
+    if missing:
+        found.drop_packs(missing)
+    adopted = _adopt(backend, seals, found, {name: size for name, size in there.items() if name not in known}, monitor)
+    return Catalog(found, missing, adopted)
+
+
+def _adopt(
+    backend: protocol.Backend, seals: sealing.Sealing, found: index.Index, strangers: dict[str, int], monitor: Monitor
+) -> int:
+    """Take in packs that no index object names: left by an interrupted commit, or their index is lost."""
+    adopted = 0
+    for name, size in sorted(strangers.items()):
+        try:
+            table, length = objects.load_table(backend, seals, name)
+        except (errors.IntegrityError, errors.NotFound) as error:
+            monitor.problem(str(error))
+            continue
+        segments, slots = table.places()
+        found.add_pack(bytes.fromhex(name), size, length, table.kind, table.ids, segments, slots)
+        adopted += 1
+    return adopted
