@@ -19,8 +19,9 @@ from blake3 import blake3
 from vimgvc import errors
 from vimgvc.model import commit as commits
 from vimgvc.model import geometry, manifest
-from vimgvc.monitor import Monitor
+from vimgvc.monitor import Monitor, NullMonitor
 from vimgvc.pipeline import crew, tree
+from vimgvc.repo import config
 from vimgvc.store import catalog, index, objects, pack
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ class VerifyResult:
 
 
 class _Notes:
-    """A Monitor that turns what opening reports into problems."""
+    """A Monitor that turns what is reported while something is opened into problems of one kind."""
 
-    def __init__(self, result: VerifyResult, inner: Monitor) -> None:
-        self._result, self._inner = result, inner
+    def __init__(self, kind: str, name: str, result: VerifyResult, inner: Monitor) -> None:
+        self._kind, self._name, self._result, self._inner = kind, name, result, inner
 
     def start(self, task: str, total: int, unit: str = "bytes") -> None:
         self._inner.start(task, total, unit)
@@ -67,9 +68,7 @@ class _Notes:
         self._inner.advance(amount, new=new, stored=stored)
 
     def problem(self, message: str) -> None:
-        kind, _, rest = message.partition(" ")
-        name, _, detail = rest.partition(" ")
-        self._result.problems.append(Problem(kind, name.rstrip(":"), detail))
+        self._result.problems.append(Problem(self._kind, self._name, message))
 
     def note(self, message: str) -> None:
         self._inner.note(message)
@@ -78,19 +77,33 @@ class _Notes:
 def verify(repo: Repository, level: str, subset: tuple[int, int] | None, monitor: Monitor) -> VerifyResult:
     """Read-only. `subset` (n, t) hashes and opens only the n-th of t parts of the packs."""
     result = VerifyResult()
-    notes = _Notes(result, monitor)
-    _check_keys(repo, result)
-    found = catalog.open_catalog(repo.backend, repo.seals, repo.cache, notes)
+    repo.keyring.slots(_Notes("key", "keys", result, monitor))
+    _check_config(repo, result)
+    found = catalog.open_catalog(repo.backend, repo.seals, repo.cache, NullMonitor())
+    _report_catalog(found, result)
     store = objects.Objects(repo.backend, repo.seals, found.index)
     bad = _check_packs(store, level, subset, result, monitor)
-    _check_refs(repo, notes, result)
+    _check_refs(repo, result, monitor)
     _Disks(store, bad, result, monitor).check(_commits(repo, result))
     return result
 
 
-def _check_keys(repo: Repository, result: VerifyResult) -> None:
-    for name, error in repo.keyring.damaged():
-        result.problems.append(Problem("key", name, error.reason))
+def _check_config(repo: Repository, result: VerifyResult) -> None:
+    try:
+        public = repo.backend.get(config.NAME)
+    except (errors.IntegrityError, errors.NotFound) as error:
+        result.problems.append(Problem("config", config.NAME, _reason(error)))
+    else:
+        if public != repo.unlocked.config:
+            result.problems.append(Problem("config", config.NAME, "differs from what the key slots say"))
+
+
+def _report_catalog(found: catalog.Catalog, result: VerifyResult) -> None:
+    result.problems += [
+        Problem("index", name, "cannot be read; rebuilt from the packs") for name in found.index.damaged
+    ]
+    result.problems += [Problem("pack", name, reason) for name, reason in sorted(found.missing.items())]
+    result.problems += [Problem("pack", name, reason) for name, reason in sorted(found.unreadable.items())]
 
 
 def _in_subset(name: str, subset: tuple[int, int] | None) -> bool:
@@ -188,15 +201,16 @@ def _reason(error: errors.VimgvcError) -> str:
     return error.reason if isinstance(error, errors.IntegrityError) else "is missing"
 
 
-def _check_refs(repo: Repository, notes: _Notes, result: VerifyResult) -> None:
-    for blind, ref in repo.last_refs(notes).items():
+def _check_refs(repo: Repository, result: VerifyResult, monitor: Monitor) -> None:
+    stored = set(repo.graph.ids())
+    for blind, ref in repo.last_refs(_Notes("ref", "refs", result, monitor)).items():
         try:
             for _ in repo.logs.walk(blind):
                 pass
         except (errors.IntegrityError, errors.NotFound) as error:
             result.problems.append(Problem("ref", ref.entry.name, str(error)))
         target = ref.entry.commit
-        if target is not None and target not in repo.graph.ids():
+        if target is not None and target not in stored:
             result.problems.append(Problem("ref", ref.entry.name, f"points to the missing commit {target[:12]}"))
 
 

@@ -16,12 +16,14 @@ from vimgvc.store import index, objects
 class Catalog:
     """The index, and how it differs from what index objects say.
 
-    `missing` names packs that they promise but that are absent or of another size; `adopted` counts
-    packs that no readable index object names, found by their own tables.
+    `missing` are packs that they promise but that are absent or of another size, and which of the
+    two; `unreadable` packs that no readable index object names and whose own tables are damaged;
+    `adopted` counts those whose tables could be read.
     """
 
     index: index.Index
-    missing: frozenset[str]
+    missing: dict[str, str]
+    unreadable: dict[str, str]
     adopted: int
 
 
@@ -46,27 +48,35 @@ def open_catalog(
     found = index.Index.open(sorted(names), load, cache, monitor)
     there = objects.pack_sizes(backend.list("packs"))
     known = {item.name: item.size for item in found.packs()}
-    missing = frozenset(name for name, size in known.items() if there.get(name) != size)
-    for name in sorted(missing):
-        monitor.problem(f"pack {name[:12]} is {'truncated or changed' if name in there else 'missing'}")
-    if missing:
-        found.drop_packs(missing)
-    adopted = _adopt(backend, seals, found, {name: size for name, size in there.items() if name not in known}, monitor)
-    return Catalog(found, missing, adopted)
+    missing = {
+        name: f"has {there[name]} bytes instead of {size}" if name in there else "is missing"
+        for name, size in known.items()
+        if there.get(name) != size
+    }
+    found.drop_packs(missing)
+    strangers = {name: size for name, size in there.items() if name not in known}
+    unreadable = _adopt(backend, seals, found, strangers)
+    for name, reason in sorted({**missing, **unreadable}.items()):
+        monitor.problem(f"pack {name[:12]} {reason}")
+    return Catalog(found, missing, unreadable, len(strangers) - len(unreadable))
 
 
 def _adopt(
-    backend: protocol.Backend, seals: sealing.Sealing, found: index.Index, strangers: dict[str, int], monitor: Monitor
-) -> int:
-    """Take in packs that no index object names: left by an interrupted commit, or their index is lost."""
-    adopted = 0
+    backend: protocol.Backend, seals: sealing.Sealing, found: index.Index, strangers: dict[str, int]
+) -> dict[str, str]:
+    """Take in packs that no index object names: left by an interrupted commit, or their index is lost.
+
+    Returns those that cannot be read, with the reason.
+    """
+    unreadable = {}
     for name, size in sorted(strangers.items()):
         try:
             table, length = objects.load_table(backend, seals, name)
-        except (errors.IntegrityError, errors.NotFound) as error:
-            monitor.problem(str(error))
+        except errors.IntegrityError as error:
+            unreadable[name] = error.reason
+            continue
+        except errors.NotFound:
             continue
         segments, slots = table.places()
         found.add_pack(bytes.fromhex(name), size, length, table.kind, table.ids, segments, slots)
-        adopted += 1
-    return adopted
+    return unreadable

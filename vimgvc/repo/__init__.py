@@ -1,0 +1,1 @@
+"""The facade over everything stored: keys, refs, history, disks."""
