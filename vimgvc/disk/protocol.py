@@ -90,4 +90,4 @@ class Target(Writer, Protocol):
         """As `Reader.pread_into`."""
 
     def extents(self, offset: int, length: int) -> Iterator[extents.Extent]:
-        """As `Reader.extents`; ranges written since the opening may be told either way."""
+        """As `Reader.extents`."""

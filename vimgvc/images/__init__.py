@@ -1,0 +1,1 @@
+"""Containers: the files and devices in which disks lie."""

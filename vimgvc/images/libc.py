@@ -1,0 +1,57 @@
+"""The two Linux calls that Python's `os` lacks. Nothing else in the package uses ctypes.
+
+Both say whether the call exists for these files: False means "not here, do without".
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Callable
+
+_KEEP_SIZE = 0x01  # <linux/falloc.h>
+_PUNCH_HOLE = 0x02
+_RENAME_NOREPLACE = 0x01  # <linux/fs.h>
+
+# EINVAL: a range that this device cannot zero by itself, or a flag that this file system lacks.
+_MISSING = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV}
+
+
+@functools.cache
+def _fallocate() -> Callable[[int, int, int, int], int]:
+    import ctypes  # 10 ms that reading never needs
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    # musl has one name, with 64-bit offsets; glibc's plain one is 64 bit wide only on 64-bit machines.
+    call = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
+    call.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    return call
+
+
+def punch_hole(fd: int, offset: int, length: int) -> bool:
+    """Free a range (> 0 bytes) of a file or block device, so that it reads as zeros. The size stays."""
+    import ctypes
+
+    while _fallocate()(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length):
+        number = ctypes.get_errno()
+        if number in _MISSING:
+            return False
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+    return True
+
+
+def rename_noreplace(folder: int, old: str, new: str) -> bool:
+    """Rename inside the directory `folder`; `FileExistsError` if `new` is taken, whatever it is."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):  # glibc before 2.28
+        return False
+    if libc.renameat2(folder, os.fsencode(old), folder, os.fsencode(new), _RENAME_NOREPLACE):
+        number = ctypes.get_errno()
+        if number in _MISSING:
+            return False
+        raise OSError(number, os.strerror(number), new)
+    return True
