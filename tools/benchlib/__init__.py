@@ -1,0 +1,1 @@
+"""What tools/corpus, tools/bench and tools/peers are made of. Nothing of the package imports it."""
