@@ -30,6 +30,7 @@ from vimgvc.store import index_cache, index_object, pack_table, run_file, runs
 FLUSH_ENTRIES = 1 << 18
 
 _LOOKUP_SLICE = 1 << 16
+_SORT_FROM = 4096
 _LOAD_ENTRIES = 1 << 20
 _MOST_PARTS = 64
 _BASE_MINIMUM = 1 << 16
@@ -171,20 +172,32 @@ class Index:
 
     def _find_slice(self, words: runs.Words) -> runs.Words:
         keys = runs.keys_of(words)
-        absent = np.full(len(words), runs.ABSENT, runs.WORD)
-        places = self._in_base(lambda base: self._find_in(base, words, keys, absent))
+        if len(keys) < _SORT_FROM:
+            return self._find_keys(words, keys)
+        order = np.argsort(keys)
+        places = np.empty(len(keys), runs.WORD)
+        places[order] = self._find_keys(words[order], keys[order])
+        return places
+
+    def _find_keys(self, words: runs.Words, keys: runs.Keys) -> runs.Words:
+        places = self._in_base(lambda base: self._find_in(base, words, keys, None))
         return self._find_in(self._session, words, keys, places)
 
-    def _find_in(self, layers: Sequence[runs.Run], words: runs.Words, keys: runs.Keys, known: runs.Words) -> runs.Words:
-        """`known` places, with what `layers` know about the absent ones."""
-        places = known.copy()
+    def _find_in(
+        self, layers: Sequence[runs.Run], words: runs.Words, keys: runs.Keys, places: runs.Words | None
+    ) -> runs.Words:
+        """`places`, with what `layers` know about the absent ones."""
         for run in layers:
+            # Read after the runs were: a pack is in the table before an entry names it.
+            alive = self._table.alive
+            if places is None:
+                places = run.find(words, keys, alive)
+                continue
             wanted = np.flatnonzero(places == runs.ABSENT)
             if not wanted.size:
                 break
-            # Read after the runs were: a pack is in the table before an entry names it.
-            places[wanted] = run.find(words[wanted], keys[wanted], self._table.alive)
-        return places
+            places[wanted] = run.find(words[wanted], keys[wanted], alive)
+        return np.full(len(keys), runs.ABSENT, runs.WORD) if places is None else places
 
     def _in_base(self, search: Callable[[tuple[runs.Run, ...]], _Result]) -> _Result:
         """The result of `search` in the base, which is made again when it turns out to be damaged."""

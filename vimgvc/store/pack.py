@@ -117,16 +117,21 @@ class Finished:
     size: int
     table_length: int
     table: Table
-    parts: Sequence[bytes | memoryview]
+    parts: list[bytes | memoryview]
 
 
 class Builder:
-    """Collects segments of one kind in memory until the pack is full. Not thread-safe."""
+    """Collects segments of one kind in memory until the pack is full. Not thread-safe.
 
-    def __init__(self, kind: int, repo: bytes) -> None:
+    `buffer` is where they are kept; it may come from an earlier pack, because memory that is new to
+    the process costs more than the copy into it.
+    """
+
+    def __init__(self, kind: int, repo: bytes, buffer: bytearray) -> None:
         self.kind = kind
+        self.buffer = buffer
         self._header = struct.pack("<6scB", b"vimgvc", b"P", 1) + repo
-        self._data = bytearray()
+        self._fill = 0
         self._segments: list[tuple[int, int, int, int, int, int]] = []
         self._ids: list[bytes] = []
         self._lengths: list[int] = []
@@ -136,12 +141,15 @@ class Builder:
 
     @property
     def is_full(self) -> bool:
-        return len(self._data) >= TARGET_SIZE or len(self._segments) >= _MAX_SEGMENTS
+        return self._fill >= TARGET_SIZE or len(self._segments) >= _MAX_SEGMENTS
 
     def add(self, shape: segment.Shape, stored: memoryview, ids: bytes, lengths: Sequence[int]) -> None:
-        offset = HEADER_SIZE + len(self._data)
-        self._data += stored
-        self._segments.append((offset, shape.stored_length, shape.plain_length, len(lengths), shape.codec, 0))
+        end = self._fill + len(stored)
+        self.buffer[self._fill : end] = stored
+        self._segments.append(
+            (HEADER_SIZE + self._fill, shape.stored_length, shape.plain_length, len(lengths), shape.codec, 0)
+        )
+        self._fill = end
         self._ids.append(ids)
         self._lengths.extend(lengths)
 
@@ -158,7 +166,7 @@ class Builder:
         )
         table = seal(body)
         tail = struct.pack("<II", len(table), len(table) ^ 0xFFFFFFFF) + _TAIL_MAGIC
-        parts: list[bytes | memoryview] = [self._header, memoryview(self._data), table, table, tail]
+        parts: list[bytes | memoryview] = [self._header, memoryview(self.buffer)[: self._fill], table, table, tail]
         hasher = blake3()
         for part in parts:
             hasher.update(part)

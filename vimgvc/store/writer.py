@@ -36,7 +36,8 @@ class Writer:
         self._lock = threading.Lock()
         self._claimed: set[bytes] = set()
         self._reused: set[int] = set()
-        self._builders = {kind: pack.Builder(kind, seals.repo) for kind in (segment.DATA, segment.TREE)}
+        self._spare: list[bytearray] = []
+        self._builders = {kind: self._builder(kind) for kind in (segment.DATA, segment.TREE)}
         self._full: queue.Queue[pack.Builder | None] = queue.Queue(maxsize=1)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._store_packs, name="vimgvc-packs")
@@ -66,8 +67,11 @@ class Writer:
             builder.add(shape, stored, ids, lengths)
             if not builder.is_full:
                 return
-            self._builders[shape.kind] = pack.Builder(shape.kind, self._seals.repo)
+            self._builders[shape.kind] = self._builder(shape.kind)
         self._put(builder)
+
+    def _builder(self, kind: int) -> pack.Builder:
+        return pack.Builder(kind, self._seals.repo, self._spare.pop() if self._spare else bytearray())
 
     def finish(self) -> None:
         """Everything added is durable and indexed; raises what went wrong."""
@@ -115,6 +119,8 @@ class Writer:
     def _store(self, builder: pack.Builder) -> None:
         done = builder.finish(lambda body: self._seals.seal(aead.TABLE, body))
         self._backend.put(pack.blob_name(done.name), done.parts)
+        done.parts.clear()
+        self._spare.append(builder.buffer)
         segments, slots = done.table.places()
         self._index.add_pack(
             bytes.fromhex(done.name), done.size, done.table_length, builder.kind, done.table.ids, segments, slots
