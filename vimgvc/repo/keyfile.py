@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import shlex
 
 from vimgvc import errors
 from vimgvc.codec import aead, keys
@@ -19,15 +18,10 @@ def load(path: pathlib.Path, *, insecure_perms: bool = False) -> keys.Secret:
     Raises `UsageError` when there is none, when its size cannot be right, and, unless
     `insecure_perms`, when its group or others may read or write it.
     """
-    hint = f"chmod 600 {shlex.quote(str(path))}, or --insecure-perms"
-    try:
-        content = userfiles.read(path, forbidden=0 if insecure_perms else userfiles.READABLE, limit=_LIMIT)
-    except errors.BackendError:
-        raise
-    except errors.VimgvcError as error:
-        raise errors.UsageError(f"key file {error.message}", hint=error.hint) from None
+    forbidden = 0 if insecure_perms else userfiles.READABLE
+    content = userfiles.read(path, forbidden=forbidden, limit=_LIMIT, pipes=True, or_else=", or --insecure-perms")
     if content is None:
-        raise errors.NotFound("key file", str(path), hint="check the path; a new one is made with 'vimgvc key add'")
+        raise errors.UsageError(f"there is no key file {path}", hint="check the path")
     return keys.Secret(keys.KEYFILE, content)
 
 

@@ -166,8 +166,15 @@ class Keyring:
             undo.pop_all()
         return info
 
-    def remove(self, slot_id: str, monitor: Monitor = _SILENT) -> None:
-        """Remove a slot, healthy or not, given by a unique prefix; never the last one that is healthy."""
+    def find(self, prefix: str, monitor: Monitor = _SILENT) -> str:
+        """The identifier of the one slot, healthy or not, that begins with `prefix`."""
+        return _pick(self._find(monitor), prefix)
+
+    def remove(self, slot_id: str, monitor: Monitor = _SILENT) -> str:
+        """Remove a slot, healthy or not, given by a unique prefix; never the last one that is healthy.
+
+        Returns its identifier.
+        """
         found = self._find(monitor)
         slot_id = _pick(found, slot_id)
         if not found.healthy.keys() - {slot_id}:
@@ -182,6 +189,7 @@ class Keyring:
             for blob in found.healthy.get(slot_id, [])[:1]:
                 self._put_copies(slot_id, blob)
             raise errors.Busy("somebody else removed the other key slots at the same moment; this one was put back")
+        return slot_id
 
     def change(
         self,

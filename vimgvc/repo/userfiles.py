@@ -34,6 +34,11 @@ def state_directory(environ: Mapping[str, str]) -> pathlib.Path | None:
     return _xdg(environ, "XDG_STATE_HOME", ".local/state")
 
 
+def cache_directory(environ: Mapping[str, str]) -> pathlib.Path | None:
+    """Where copies live that can be made again, None for a user without a home."""
+    return _xdg(environ, "XDG_CACHE_HOME", ".cache")
+
+
 def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> pathlib.Path | None:
     for base, below in ((environ.get(variable, ""), ""), (environ.get("HOME", ""), below_home)):
         if base.startswith("/"):
@@ -41,11 +46,13 @@ def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> pathlib.
     return None
 
 
-def read(path: pathlib.Path, *, forbidden: int, limit: int = MAX_SIZE) -> bytes | None:
-    """The content of a regular file; None when there is none.
+def read(
+    path: pathlib.Path, *, forbidden: int, limit: int = MAX_SIZE, pipes: bool = False, or_else: str = ""
+) -> bytes | None:
+    """The content of a regular file (or, with `pipes`, of a pipe); None when there is none.
 
-    Raises `VimgvcError` for a file with a mode bit of `forbidden`, of another user, or of more than
-    `limit` bytes.
+    Raises `UsageError` for a file with a mode bit of `forbidden` (`or_else` ends its hint), or of
+    more than `limit` bytes, `BackendError` where the system does not let it be read.
     """
     try:
         descriptor = os.open(path, _READ_FLAGS)
@@ -53,23 +60,22 @@ def read(path: pathlib.Path, *, forbidden: int, limit: int = MAX_SIZE) -> bytes 
         return None
     except OSError as error:
         raise errors.from_os_error(error, str(path)) from error
-    with open(descriptor, "rb", buffering=0) as stream:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise errors.VimgvcError(f"{path} is not a regular file", hint="check the path")
-        if facts.st_mode & forbidden or facts.st_uid not in (os.geteuid(), 0):
-            raise errors.VimgvcError(f"{path} can be read or changed by other users", hint=chmod_hint(path))
+    with os.fdopen(descriptor, "rb") as stream:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or (pipes and stat.S_ISFIFO(mode))):
+            raise errors.UsageError(f"{path} is not a regular file", hint="check the path")
+        if mode & forbidden:
+            raise errors.UsageError(
+                f"{path} can be read or changed by other users", hint=f"chmod 600 {shlex.quote(str(path))}{or_else}"
+            )
         try:
-            data = stream.read(limit + 1) or b""
+            os.set_blocking(descriptor, True)
+            data = stream.read(limit + 1)
         except OSError as error:
             raise errors.from_os_error(error, str(path)) from error
     if len(data) > limit:
-        raise errors.VimgvcError(f"{path} is larger than {limit} bytes", hint="check the path")
+        raise errors.UsageError(f"{path} is larger than {limit} bytes", hint="check the path")
     return data
-
-
-def chmod_hint(path: pathlib.Path) -> str:
-    return f"check who owns it, then: chmod 600 {shlex.quote(str(path))}"
 
 
 def create(path: pathlib.Path, data: bytes) -> None:
@@ -136,7 +142,7 @@ def locked(directory: pathlib.Path) -> Iterator[None]:
 
 
 def _fill(descriptor: int, data: bytes) -> None:
-    with open(descriptor, "wb") as stream:
+    with os.fdopen(descriptor, "wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(descriptor)
