@@ -72,7 +72,7 @@ def open_place(
     path = os.fspath(target)
     try:
         present = os.lstat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         present = None
     except OSError as error:
         raise errors.from_os_error(error, path) from error
