@@ -11,10 +11,8 @@ from the repository, and the caller notices nothing but the time.
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -103,7 +101,8 @@ class Index:
         self._names = sorted(name for name in set(names) if _NAME.fullmatch(name))
         self._load = load
         self._cache = index_cache.Cache(cache_dir) if cache_dir is not None else None
-        self._cache_dir = cache_dir
+        self._file_makers = [self._cache.temporary] if self._cache else []
+        self._file_makers.append(lambda: index_cache.anonymous_file(None))
         self._monitor = progress
         self._lock = threading.Lock()
         self._rebuilds = 0
@@ -237,6 +236,7 @@ class Index:
         words = np.ascontiguousarray(ids).view(runs.WORD)
         with self._lock:
             number = self._table.number_all(row)[0]
+            self._table.revive(int(number))
             places = number << np.uint64(32) | segments.astype(np.uint64) << np.uint64(16) | slots.astype(np.uint64)
             run = runs.from_records(runs.make_records(words, places))
             self._recent.append(run)
@@ -265,6 +265,7 @@ class Index:
 
     def mark_saved(self, body: Unsaved, name: str) -> None:
         """`body` is stored durably as the index object `name`."""
+        assert _NAME.fullmatch(name)
         with self._lock:
             self._pending.remove(body)
 
@@ -378,8 +379,7 @@ class Index:
     def _merge(self, parts: Sequence[runs.Run]) -> runs.Run:
         """`parts` as one run: in memory when it is small, else in a file without a name."""
         if sum(run.count for run in parts) > FLUSH_ENTRIES:
-            for folder in (self._cache_dir, None):
-                with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
-                    descriptor = run_file.Descriptor(os.dup(file.fileno()))
-                    return runs.merge(parts, run_file.FileSink(descriptor))
+            for make_file in self._file_makers:
+                with contextlib.suppress(OSError):
+                    return runs.merge(parts, run_file.FileSink(make_file()))
         return runs.merge(parts, runs.MemorySink())

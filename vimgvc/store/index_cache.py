@@ -69,11 +69,7 @@ class Cache:
     def update(self) -> Iterator[Update | None]:
         """The right to change the cache, or None: it cannot be written, or another process is at it."""
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._check_owner()
-            tag = self._folder / "CACHEDIR.TAG"
-            if not tag.exists():
-                tag.write_bytes(_TAG)
+            self._prepare()
             lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             yield None
@@ -82,6 +78,18 @@ class Cache:
             yield Update(self._folder) if _lock(lock) else None
         finally:
             os.close(lock)
+
+    def temporary(self) -> run_file.Descriptor:
+        """An empty file without a name. Raises `OSError`."""
+        self._prepare()
+        return anonymous_file(self._folder)
+
+    def _prepare(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._check_owner()
+        tag = self._folder / "CACHEDIR.TAG"
+        if not tag.exists():
+            tag.write_bytes(_TAG)
 
     def _check_owner(self) -> None:
         """Whoever can write the cache can make data vanish: claim that it is stored when it is not."""
@@ -128,6 +136,12 @@ class Update:
         for path in self._folder.iterdir():
             if path.name.startswith((".tmp-", "run-")) and path.name not in wanted:
                 path.unlink()
+
+
+def anonymous_file(folder: pathlib.Path | None) -> run_file.Descriptor:
+    """An empty file that vanishes with the process, in `folder` or where temporary files go. Raises `OSError`."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return run_file.Descriptor(os.dup(file.fileno()))
 
 
 def _file_name(run: runs.Run) -> str:

@@ -42,16 +42,20 @@ class PackTable:
         return self._rows[: self._count]
 
     def pack(self, number: int) -> Pack:
-        return _pack(number, self.rows[number])
+        row = self.rows[number]
+        return Pack(number, row["name"].tobytes().hex(), int(row["size"]), int(row["table_length"]), int(row["kind"]))
 
     def living(self) -> Iterator[Pack]:
         """The packs that were not dropped, by number."""
         rows = self.rows
-        for number in np.flatnonzero(self.alive[: len(rows)]).tolist():
-            yield _pack(number, rows[number])
+        names = rows["name"].tobytes().hex()
+        columns = (rows["size"].tolist(), rows["table_length"].tolist(), rows["kind"].tolist())
+        for number, (size, table_length, kind) in enumerate(zip(*columns, strict=True)):
+            if self.alive[number]:
+                yield Pack(number, names[64 * number : 64 * number + 64], size, table_length, kind)
 
     def number_all(self, rows: index_object.Rows) -> npt.NDArray[np.uint64]:
-        """The numbers of these packs, which live from now on; unknown ones get the next numbers."""
+        """The numbers of these packs; unknown ones get the next numbers."""
         if self._numbers is None:
             self._numbers = {row.tobytes(): number for number, row in enumerate(self.rows)}
         numbers = np.empty(len(rows), np.uint64)
@@ -60,7 +64,6 @@ class PackTable:
             number = self._numbers.get(key)
             if number is None:
                 number = self._numbers[key] = self._append(row)
-            self.alive[number] = True
             numbers[at] = number
         return numbers
 
@@ -71,6 +74,10 @@ class PackTable:
             if known.name in gone:
                 self.alive[known.number] = False
 
+    def revive(self, number: int) -> None:
+        """This pack counts again."""
+        self.alive[number] = True
+
     def _append(self, row: np.void) -> int:
         if self._count == len(self._rows):
             # Copies, because readers may hold the old arrays.
@@ -78,9 +85,6 @@ class PackTable:
             self._rows = np.concatenate((self.rows, spare))
             self.alive = np.append(self.alive[: self._count], np.zeros(len(spare), np.bool_))
         self._rows[self._count] = row
+        self.alive[self._count] = True
         self._count += 1
         return self._count - 1
-
-
-def _pack(number: int, row: np.void) -> Pack:
-    return Pack(number, row["name"].tobytes().hex(), int(row["size"]), int(row["table_length"]), int(row["kind"]))

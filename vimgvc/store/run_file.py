@@ -100,6 +100,8 @@ class FileSource:
             data = b"".join(map(os.pread, repeat(self._file.number), repeat(runs.RECORD_SIZE), offsets))
         except OSError as error:
             raise self._damaged("cannot be read") from error
+        if len(data) != runs.RECORD_SIZE * len(offsets):
+            raise self._damaged("ends too early")
         return _as_records(data)
 
     def _take_windows(self, positions: runs.Positions) -> runs.Words:

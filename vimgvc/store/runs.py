@@ -100,8 +100,8 @@ class Run:
     def find(self, words: Words, keys: Keys, alive: Flags) -> Words:
         """The place of each identifier, or ABSENT.
 
-        `words` is (n, 4), `keys` their first four bytes; ascending ones are found faster. A place in a pack `p` that is not `alive[p]`
-        is passed over for the next one of the same identifier.
+        `words` is (n, 4), `keys` their first four bytes; ascending ones are found faster. A place in a
+        pack `p` that is not `alive[p]` is passed over for the next one of the same identifier.
         """
         places = np.full(len(keys), ABSENT, WORD)
         at = self.lower(keys)
