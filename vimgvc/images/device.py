@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import pathlib
 import stat
+import struct
 
 from vimgvc import errors
+
+_BLKROGET = 0x125E  # <linux/fs.h>
 
 
 def size(fd: int) -> int:
@@ -31,16 +35,25 @@ def claim(path: str) -> int:
             raise _busy(path) from error
         raise errors.from_os_error(error, path) from error
     try:
-        _check_unused(path, os.fstat(fd))
+        status = os.fstat(fd)
+        _check_writable(path, fd, status)
+        _check_unused(path, status)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _check_unused(path: str, status: os.stat_result) -> None:
+def _check_writable(path: str, fd: int, status: os.stat_result) -> None:
     if not stat.S_ISBLK(status.st_mode):
         raise errors.UnsafeImage(f"{path}: is no longer a block device")
+    # Opening a write-protected device for writing works; only the first write would fail.
+    (read_only,) = struct.unpack("i", fcntl.ioctl(fd, _BLKROGET, bytes(4)))
+    if read_only:
+        raise errors.BackendError(path, "EROFS", "is write-protected", hint="see 'blockdev --getro'")
+
+
+def _check_unused(path: str, status: os.stat_result) -> None:
     writer = _writer_of(status.st_rdev)
     if writer:
         hint = "shut down what uses the device, then run this again"
