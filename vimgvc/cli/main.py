@@ -1,0 +1,123 @@
+"""The program: one place where every failure becomes two lines and an exit code.
+
+    vimgvc: error: what went wrong
+    vimgvc: hint: what to do next
+
+Lower case, no full stop, no traceback. The exit code is the error class's (`vimgvc.errors`).
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+from vimgvc import errors
+
+#: What a shell reports for a program that died of SIGPIPE, which is what a closed pipe means here.
+CLOSED_PIPE = 141
+_TRACEBACK = "VIMGVC_TRACEBACK"
+
+
+def main() -> int:
+    """The entry point of the program `vimgvc`; returns its exit code."""
+    from vimgvc.cli import signals
+
+    _hold_standard_descriptors()
+    _forbid_core_dumps()
+    signals.install()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code = run(sys.argv[1:])
+    if code == CLOSED_PIPE:
+        # the interpreter would flush again at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
+
+
+def run(arguments: list[str]) -> int:
+    """Do what `arguments` say and return the exit code; nothing but a second signal ends the process."""
+    try:
+        _dispatch(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return CLOSED_PIPE
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where failures end
+        return _report(error, arguments)
+    return 0
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if arguments == ["--version"]:  # without a parser: 0.05 s less
+        import vimgvc
+
+        print(f"vimgvc {vimgvc.__version__}")
+        return
+    from vimgvc.cli import app
+
+    app.invoke(arguments)
+
+
+def _report(error: BaseException, arguments: list[str]) -> int:
+    from vimgvc.cli import output
+
+    known = as_vimgvc_error(error)
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    try:
+        if os.environ.get(_TRACEBACK):
+            _print_traceback(error)
+        output.Output(sys.stdout, sys.stderr, os.environ, json="--json" in options).failure(known)
+        sys.stderr.flush()
+    except OSError:
+        pass  # nobody can be told; the exit code tells
+    return known.exit_code
+
+
+def as_vimgvc_error(error: BaseException) -> errors.VimgvcError:
+    """Any failure as one of the error tree."""
+    if isinstance(error, errors.VimgvcError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return errors.Interrupted("interrupted", hint="run the same command again to continue")
+    if isinstance(error, MemoryError):
+        return errors.VimgvcError("out of memory", hint="close other programs, or use fewer --threads")
+    if isinstance(error, OSError):
+        return errors.from_os_error(error, str(error.filename or "operating system"))
+    # Only the kind and the place: the text of an unexpected exception may hold anything, even a secret.
+    return errors.VimgvcError(
+        f"internal error: {type(error).__name__}{_place(error)}",
+        hint=f"this is a defect of vimgvc; run the same command with {_TRACEBACK}=1 and report what it prints",
+    )
+
+
+def _place(error: BaseException) -> str:
+    """The last line of ours that the error came through."""
+    place, at = "", error.__traceback__
+    while at is not None:
+        file = pathlib.PurePath(at.tb_frame.f_code.co_filename)
+        if "vimgvc" in file.parts:
+            place = f" at {file.parent.name}/{file.name}:{at.tb_lineno}"
+        at = at.tb_next
+    return place
+
+
+def _print_traceback(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error, file=sys.stderr)
+
+
+def _hold_standard_descriptors() -> None:
+    """Open what is closed of 0, 1 and 2: else a repository file could get the number and the words meant for it."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def _forbid_core_dumps() -> None:
+    """A core dump would hold keys (C17)."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

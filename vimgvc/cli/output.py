@@ -1,0 +1,93 @@
+"""Where words go.
+
+- Results go to standard output: text, or with --json exactly one document.
+- Everything else goes to standard error, each line with the program's name before it.
+- Questions go to the terminal (`prompt`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from vimgvc import errors
+from vimgvc.cli import text
+
+
+@dataclass(slots=True)
+class Output:
+    stdout: TextIO
+    stderr: TextIO
+    environment: Mapping[str, str]
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    style: text.Style = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.style = text.Style(not self.json and _wants_colour(self.stdout, self.environment))
+
+    def document(self, value: Mapping[str, Any]) -> None:
+        self._write([json.dumps(value, indent=2)])
+
+    def lines(self, lines: Iterable[str]) -> None:
+        self._write(lines)
+
+    def done(self, value: Mapping[str, Any], lines: Iterable[str]) -> None:
+        """What a command did: the document with --json, else the lines, with --quiet neither."""
+        if self.json:
+            self.document(value)
+        elif not self.quiet:
+            self._write(lines)
+
+    def note(self, message: str) -> None:
+        if not self.quiet:
+            self._say(message)
+
+    def detail(self, message: str) -> None:
+        if self.verbose:
+            self._say(message)
+
+    def problem(self, message: str) -> None:
+        self._say(f"warning: {message}")
+
+    def failure(self, error: errors.VimgvcError) -> None:
+        """An error: two lines, or with --json one document (specs/cli.md)."""
+        if self.json:
+            print(json.dumps({"error": describe(error)}), file=self.stderr)
+            return
+        self._say(f"error: {error.message}")
+        if error.hint:
+            self._say(f"hint: {error.hint}")
+
+    def _say(self, message: str) -> None:
+        print(f"vimgvc: {text.escape(message)}", file=self.stderr)
+
+    def _write(self, lines: Iterable[str]) -> None:
+        """Raises `BrokenPipeError` when the reader has left, `VimgvcError` when the lines cannot be written."""
+        try:
+            for line in lines:
+                self.stdout.write(line + "\n")
+            self.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise errors.from_os_error(error, "standard output") from error
+
+
+def describe(error: errors.VimgvcError) -> dict[str, Any]:
+    """An error as JSON: `kind` is the class in snake case."""
+    name = type(error).__name__
+    kind = "".join(f"_{char.lower()}" if char.isupper() and at else char.lower() for at, char in enumerate(name))
+    return {"kind": kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+
+
+def is_rich_terminal(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether `stream` is a terminal that can move its cursor."""
+    return stream.isatty() and environment.get("TERM", "") not in ("", "dumb")
+
+
+def _wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    return not environment.get("NO_COLOR") and is_rich_terminal(stream, environment)

@@ -1,0 +1,1 @@
+"""One module per verb: a repository, plain arguments and a monitor in, a dataclass out. Nothing here prints."""

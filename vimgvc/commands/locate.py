@@ -1,0 +1,40 @@
+"""Which repository a command means."""
+
+from __future__ import annotations
+
+import pathlib
+
+from vimgvc import errors
+
+#: The directory that `init` makes, and that is looked for upwards.
+NAME = ".vimgvc"
+_HINT = "make one with 'vimgvc init', or name one with --repo DIR or VIMGVC_REPOSITORY"
+
+
+def named(location: str) -> str:
+    """The repository at `location`: the directory itself, or the `.vimgvc` in it. Raises `NoRepository`."""
+    if "://" in location:
+        return location
+    path = pathlib.Path(location)
+    for candidate in (path, path / NAME):
+        if is_repository(candidate):
+            return str(candidate)
+    what = "no repository there" if path.is_dir() else "no such directory"
+    raise errors.NoRepository(f"{location}: {what}", hint=_HINT)
+
+
+def nearest(start: pathlib.Path) -> str:
+    """The repository in `start` or the nearest directory above it. Raises `NoRepository`."""
+    for directory in (start, *start.parents):
+        for candidate in (directory / NAME, directory):
+            if is_repository(candidate):
+                return str(candidate)
+    raise errors.NoRepository(f"no repository here or above ({start})", hint=_HINT)
+
+
+def is_repository(path: pathlib.Path) -> bool:
+    """Whether `path` looks like one; a `config` that is lost must not hide the rest."""
+    try:
+        return (path / "config").is_file() or ((path / "packs").is_dir() and any((path / "keys").iterdir()))
+    except OSError:
+        return False

@@ -1,0 +1,55 @@
+"""`vimgvc restore`: a disk of a commit becomes a raw image."""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import dataclass
+
+from vimgvc import errors
+from vimgvc.images import raw
+from vimgvc.model import commit as commits
+from vimgvc.monitor import Monitor
+from vimgvc.repo import repository
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """`resumed` says that an interrupted restore was continued."""
+
+    commit: commits.Commit
+    disk: commits.Disk
+    target: str
+    bytes_written: int
+    seconds: float
+    resumed: bool
+
+
+def run(
+    repo: repository.Repository,
+    revision: str,
+    target: str | None,
+    *,
+    force: bool,
+    threads: int | None,
+    monitor: Monitor,
+) -> Restored:
+    """Write the disk that `revision` (REV or REV:DISK) names to `target`, by default `<disk>.img` here.
+
+    Raises `NotFound`, `UsageError`, `UnsafeImage`, `NoSpace`, `IntegrityError`.
+    """
+    name, _, disk_name = revision.partition(":")
+    found = repo.resolve(name)
+    disk = found.disk(disk_name or None)
+    path = _default_target(disk) if target is None else target
+    writer = raw.RawWriter(path, disk.size, tag=disk.manifest[:16], force=force, forbidden=[repo.backend.url])
+    resumed = writer.resumed
+    result = repo.restore(disk, writer, monitor, threads)
+    return Restored(found, disk, path, result.bytes_written, result.seconds, resumed)
+
+
+def _default_target(disk: commits.Disk) -> str:
+    """A file name made of the disk's; what somebody else committed does not choose the directory."""
+    name = f"{disk.name}.img"
+    if pathlib.PurePath(name).name != name or name.startswith(".") or not name.isprintable():
+        raise errors.UsageError(f"the disk's name is no file name: {disk.name}", hint="say where to restore it to")
+    return name
