@@ -17,11 +17,21 @@ _PLACE = re.compile(r"refs/([0-9a-f]{32})/([0-9a-f]{16})")
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """The last entry of one log; `hash` is that of its stored bytes, hexadecimal."""
+    """Where a log ends.
+
+    `seq` is that of its last stored entry and `hash` that of its stored bytes, hexadecimal; `entry`
+    is the last one that can be read, which is that same one unless it is damaged.
+    """
 
     blind: str
+    seq: int
     hash: str
     entry: reflog.Entry
+
+    @property
+    def head(self) -> tuple[int, str | None]:
+        """The end as a trust store compares it: no hash where the last entry is damaged."""
+        return self.seq, self.hash if self.entry.seq == self.seq else None
 
 
 class Refs:
@@ -31,17 +41,24 @@ class Refs:
         self._backend, self._seals = backend, seals
 
     def last(self, monitor: Monitor) -> dict[str, Ref]:
-        """Blind → last entry of every log; a log that cannot be read is reported and left out."""
+        """Blind → end of every log; what cannot be read is reported, a log without a readable entry left out."""
         newest: dict[str, int] = {}
         for blind, seq in self._places():
             newest[blind] = max(seq, newest.get(blind, 0))
-        refs = {}
-        for blind, seq in sorted(newest.items()):
+        ends = ((blind, self._end(blind, seq, monitor)) for blind, seq in sorted(newest.items()))
+        return {blind: end for blind, end in ends if end}
+
+    def _end(self, blind: str, last: int, monitor: Monitor) -> Ref | None:
+        for seq in range(last, 0, -1):
             try:
-                refs[blind] = self.read(blind, seq)
-            except errors.IntegrityError as error:
+                found = self.read(blind, seq)
+            except (errors.IntegrityError, errors.NotFound) as error:
                 monitor.problem(str(error))
-        return refs
+                continue
+            if seq == last:
+                return found
+            return Ref(blind, last, sealing.blob_hash(self._backend.get(_name(blind, last))), found.entry)
+        return None
 
     def read(self, blind: str, seq: int) -> Ref:
         """Entry `seq` of a log; raises `IntegrityError`, `NotFound`."""
@@ -51,7 +68,7 @@ class Refs:
         entry = reflog.decode(body, where)
         if entry.seq != seq or self._seals.blind(entry.kind, entry.name) != blind:
             raise errors.FormatError(where, "belongs to another place")
-        return Ref(blind, sealing.blob_hash(blob), entry)
+        return Ref(blind, seq, sealing.blob_hash(blob), entry)
 
     def walk(self, blind: str) -> Iterator[Ref]:
         """All entries of a log from the first; raises `IntegrityError` where the chain is broken."""
@@ -76,19 +93,19 @@ class Refs:
         entry = reflog.Entry(
             kind=kind,
             name=name,
-            seq=previous.entry.seq + 1 if previous else 1,
+            seq=previous.seq + 1 if previous else 1,
             commit=commit,
             prev=previous.hash if previous else None,
             time=time,
             host=host,
-            seen={other: [ref.entry.seq, ref.hash] for other, ref in before.items() if other != blind},
+            seen={other: [ref.seq, ref.hash] for other, ref in before.items() if other != blind},
         )
         context = bytes.fromhex(blind) + entry.seq.to_bytes(8, "little")
         blob = self._seals.seal(aead.REF, entry.encode(), context)
         if not self._backend.put(_name(blind, entry.seq), [blob]):
             raise errors.RefMoved(name, commit or "")
         self._backend.sync()
-        return Ref(blind, sealing.blob_hash(blob), entry)
+        return Ref(blind, entry.seq, sealing.blob_hash(blob), entry)
 
     def _places(self) -> Iterator[tuple[str, int]]:
         for item in self._backend.list("refs"):
