@@ -141,7 +141,7 @@ class Keyring:
         profile: keys.KdfProfile = keys.DEFAULT,
     ) -> slot_codec.SlotInfo:
         """A new slot in which `secret` opens what is unlocked; durable and opened again on return."""
-        if len(self._sizes()) > 2 * (MAX_SLOTS - 1):
+        if len(_ids(self._sizes())) >= MAX_SLOTS:
             raise errors.UsageError(f"there are {MAX_SLOTS} key slots already", hint="remove one: vimgvc key remove ID")
         blob = slot_codec.make_slot(
             secret,
@@ -246,7 +246,7 @@ class Keyring:
         """Read every copy of every slot; what is wrong goes to `monitor`."""
         sizes = self._sizes()
         found = _Found({}, set(), [])
-        ids = sorted({name[len(_AREA) + 1 : -2] for name in sizes})
+        ids = _ids(sizes)
         if len(ids) > MAX_SLOTS:
             monitor.problem(f"there are {len(ids)} key slots; only the first {MAX_SLOTS} are looked at")
         for slot_id in ids[:MAX_SLOTS]:
@@ -353,11 +353,16 @@ def _pick(found: _Found, prefix: str) -> str:
     """The one slot whose identifier begins with `prefix`."""
     known = found.healthy.keys() | found.unusable
     matches = [slot_id for slot_id in known if slot_id.startswith(prefix.lower())]
-    if len(matches) > 1:
-        raise errors.UsageError(f"several key slots begin with '{prefix}'", hint="give more digits: vimgvc key list")
     if not prefix or not matches:
         raise errors.NotFound("key slot", prefix, hint="see 'vimgvc key list'")
+    if len(matches) > 1:
+        raise errors.UsageError(f"several key slots begin with '{prefix}'", hint="give more digits: vimgvc key list")
     return matches[0]
+
+
+def _ids(copies: Iterable[str]) -> list[str]:
+    """The slots that copies with these names belong to, in order."""
+    return sorted({name[len(_AREA) + 1 : -2] for name in copies})
 
 
 def _names(slot_id: str) -> tuple[str, str]:
