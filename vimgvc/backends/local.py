@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -139,26 +140,29 @@ class LocalBackend:
                 raise protocol.missing(name) from None
         if not status.is_regular:
             raise _not_a_file(path)
+        self._rely_on(path)
         return status.size
 
     def list(self, area: str) -> Iterator[protocol.Item]:
         top, *parts = protocol.validate_area(area).split("/")
-        pattern = protocol.AREAS[top][len(parts)]
-        path = self._path(area)
+        yield from self._walk(area, protocol.AREAS[top][len(parts) :], must_exist=not parts)
+
+    def _walk(self, area: str, patterns: Sequence[re.Pattern[str]], *, must_exist: bool) -> Iterator[protocol.Item]:
+        path, pattern, *deeper = self._path(area), *patterns
         with files_module.door(path):
             try:
                 entries = again(self._files.scan, path, lambda name: pattern.fullmatch(name) is not None)
             except FileNotFoundError:
                 # A shard or a ref log comes with its first blob; an area is always there, and one
                 # that is missing must not be taken for one that is empty.
-                if not parts:
+                if must_exist:
                     raise
                 return
         for entry in entries:
             name = f"{area}/{entry.name}"
-            if entry.is_directory and not protocol.is_name(name):
-                yield from self.list(name)
-            elif not entry.is_directory and protocol.is_name(name):
+            if deeper and entry.is_directory:
+                yield from self._walk(name, deeper, must_exist=False)
+            elif not deeper and not entry.is_directory and protocol.is_name(name):
                 yield protocol.Item(name, entry.size)
 
     def delete(self, name: str) -> None:

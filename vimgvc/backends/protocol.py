@@ -68,12 +68,12 @@ class Backend(Protocol):
         """
 
     def sync(self) -> None:
-        """Return when every blob that this object put, found present on `put`, or read is durable.
+        """Return when every blob is durable that this object put, found in `put` or `size`, or read.
 
         `put` makes a blob's bytes durable before it has its name; the name itself is promised
         only after `sync`. Blobs that were found count, because whoever put them may have been
-        killed before its own `sync`. Once `sync` has failed it fails for good: what was put is
-        in doubt, and only another process can find out.
+        killed before its own `sync`; that a blob was listed does not count. Once `sync` has failed
+        it fails for good: what was put is in doubt, and only another process can find out.
         """
 
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
