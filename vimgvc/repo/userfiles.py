@@ -60,22 +60,27 @@ def read(
         return None
     except OSError as error:
         raise errors.from_os_error(error, str(path)) from error
-    with os.fdopen(descriptor, "rb") as stream:
-        mode = os.fstat(descriptor).st_mode
-        if not (stat.S_ISREG(mode) or (pipes and stat.S_ISFIFO(mode))):
-            raise errors.UsageError(f"{path} is not a regular file", hint="check the path")
-        if mode & forbidden:
-            raise errors.UsageError(
-                f"{path} can be read or changed by other users", hint=f"chmod 600 {shlex.quote(str(path))}{or_else}"
-            )
-        try:
-            os.set_blocking(descriptor, True)
+    try:
+        _check_kind(path, os.fstat(descriptor).st_mode, forbidden, pipes=pipes, or_else=or_else)
+        os.set_blocking(descriptor, True)
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
             data = stream.read(limit + 1)
-        except OSError as error:
-            raise errors.from_os_error(error, str(path)) from error
+    except OSError as error:
+        raise errors.from_os_error(error, str(path)) from error
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise errors.UsageError(f"{path} is larger than {limit} bytes", hint="check the path")
     return data
+
+
+def _check_kind(path: pathlib.Path, mode: int, forbidden: int, *, pipes: bool, or_else: str) -> None:
+    if not (stat.S_ISREG(mode) or (pipes and stat.S_ISFIFO(mode))):
+        raise errors.UsageError(f"{path} is not a regular file", hint="check the path")
+    if mode & forbidden:
+        raise errors.UsageError(
+            f"{path} can be read or changed by other users", hint=f"chmod 600 {shlex.quote(str(path))}{or_else}"
+        )
 
 
 def create(path: pathlib.Path, data: bytes) -> None:
