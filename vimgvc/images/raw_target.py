@@ -237,6 +237,8 @@ class FilePlace:
     def _sync(self) -> None:
         try:
             os.fsync(self.fd)
+            # Network file systems may have more to say on closing; the lock must outlive that.
+            os.close(os.dup(self.fd))
         except OSError as error:
             self._drop()
             raise descriptor.write_error(error, self._path, "making the data durable") from error
