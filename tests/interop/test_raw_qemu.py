@@ -1,0 +1,103 @@
+"""Raw images and detection against what QEMU writes and reads."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+
+import numpy as np
+import pytest
+
+from tests import needs
+from tests.suites import reader
+from vimgvc import errors
+from vimgvc.disk import extents
+from vimgvc.images import detect, raw, registry
+
+pytestmark = pytest.mark.slow
+
+
+def _qemu_img(*arguments: str | pathlib.Path) -> str:
+    tool = needs.require_tool("qemu-img", "qemu-utils")
+    return subprocess.run([tool, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("size", [64 << 20, (64 << 20) + 512, (1 << 20) + 1536])
+def test_reading_what_qemu_wrote(size: int, seed: int, tmp_path: pathlib.Path) -> None:
+    """Blocks written by qemu-io in shuffled order read back alike, and holes are where qemu-img sees them."""
+    path, rng = tmp_path / "disk.raw", np.random.default_rng(seed)
+    _qemu_img("create", "-q", "-f", "raw", path, str(size))
+    commands = []
+    for block in rng.permutation(size // 65536)[:40].tolist():
+        length = int(rng.integers(1, 128)) * 512
+        commands += ["-c", f"write -q -P {block % 255 + 1} {block * 65536} {length}"]
+    commands += ["-c", f"write -q -z {size // 2 // 512 * 512} 4096", "-c", f"write -q -P 7 {size - 512} 512"]
+    qemu_io = needs.require_tool("qemu-io", "qemu-utils")
+    subprocess.run([qemu_io, "-f", "raw", *commands, path], check=True)
+    expected = path.read_bytes()
+    source = raw.RawReader(path)
+    for offset, length in reader.ranges(size, seed, 200):
+        assert reader.read(source.pread_into, offset, length) == expected[offset : offset + length]
+    found = [
+        extents.Extent(item["start"], item["length"], extents.Kind.DATA if item["data"] else extents.Kind.HOLE)
+        for item in json.loads(_qemu_img("map", "-f", "raw", "--output=json", path))
+    ]
+    assert list(source.extents(0, size)) == list(extents.merge(found))
+    source.close()
+
+
+@pytest.mark.parametrize("size", [512, (8 << 20) + 512, 20 << 20])
+def test_qemu_reads_what_was_written(size: int, seed: int, tmp_path: pathlib.Path) -> None:
+    """A written target is, to qemu-img, the same disk."""
+    sample = reader.make_sample(size, seed)
+    (tmp_path / "expected.raw").write_bytes(sample.content)
+    target = raw.RawWriter(tmp_path / "disk.raw", size, tag="t1")
+    for item in sample.data():
+        target.pwrite(item.start, memoryview(sample.content)[item.start : item.end])
+    target.finish()
+    _qemu_img("compare", "-f", "raw", "-F", "raw", tmp_path / "expected.raw", tmp_path / "disk.raw")
+    assert json.loads(_qemu_img("info", "-f", "raw", "--output=json", tmp_path / "disk.raw"))["virtual-size"] == size
+
+
+_CREATED = [
+    ("raw", "raw", []),
+    ("qcow2", "qcow2", ["-o", "compat=0.10"]),
+    ("qcow2", "qcow2", ["-o", "compat=1.1"]),
+    ("qcow", "qcow", []),
+    ("qed", "qed", []),
+    ("vdi", "vdi", []),
+    ("vdi", "vdi", ["-o", "static=on"]),
+    ("vhdx", "vhdx", []),
+    ("vpc", "vpc", ["-o", "subformat=dynamic"]),
+    ("vpc", "vpc", ["-o", "subformat=fixed"]),
+    ("vmdk", "vmdk", ["-o", "subformat=monolithicSparse"]),
+    ("vmdk", "vmdk", ["-o", "subformat=streamOptimized"]),
+    ("vmdk", "vmdk", ["-o", "subformat=monolithicFlat"]),
+    ("vmdk", "vmdk", ["-o", "subformat=twoGbMaxExtentSparse"]),
+    ("parallels", "parallels", []),
+    ("luks", "luks", ["--object", "secret,id=s,data=secret", "-o", "key-secret=s,iter-time=10"]),
+]
+
+
+@pytest.mark.parametrize(("driver", "name", "options"), _CREATED)
+def test_detecting_what_qemu_created(driver: str, name: str, options: list[str], tmp_path: pathlib.Path) -> None:
+    """Every container that qemu-img can create is recognised, and refused by its name; raw is raw."""
+    path = tmp_path / "disk"
+    _qemu_img("create", "-q", "-f", driver, *options, path, "8M")
+    assert detect.detect(path) == name
+    if name != "raw":
+        with pytest.raises(errors.Unsupported) as caught:
+            registry.open_image(path)
+        assert name in caught.value.feature
+
+
+@pytest.mark.parametrize(("driver", "name"), sorted({(driver, name) for driver, name, _ in _CREATED if name != "luks"}))
+def test_detecting_full_containers(driver: str, name: str, seed: int, tmp_path: pathlib.Path) -> None:
+    """Containers with a partitioned guest disk in them are no polyglots."""
+    guest = bytearray(np.random.default_rng(seed).bytes(2 << 20))
+    guest[510:512] = b"\x55\xaa"
+    guest[0x8001:0x8006] = b"CD001"
+    (tmp_path / "guest").write_bytes(guest)
+    _qemu_img("convert", "-f", "raw", "-O", driver, tmp_path / "guest", tmp_path / "disk")
+    assert detect.detect(tmp_path / "disk") == name
