@@ -10,9 +10,7 @@ from the repository, and the caller notices nothing but the time.
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,19 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vimgvc import errors, monitor
-from vimgvc.store import index_cache, index_object, pack_table, run_file, runs
-
-#: What `unsaved` should reach before a writer writes an index object; what is kept unsaved in memory.
-FLUSH_ENTRIES = 1 << 18
+from vimgvc.store import index_base, index_object, pack_table, runs
 
 _LOOKUP_SLICE = 1 << 16
 _SORT_FROM = 4096
-_LOAD_ENTRIES = 1 << 20
-_MOST_PARTS = 64
-_BASE_MINIMUM = 1 << 16
-_SESSION_MINIMUM = 1 << 14
 _MOST_REBUILDS = 2
-_NAME = re.compile(r"[0-9a-f]{64}")
 
 _Result = TypeVar("_Result")
 
@@ -85,32 +75,17 @@ class Unsaved:
 
 
 class Index:
-    """Thread-safe. `open` makes it.
+    """Thread-safe. `open` makes it."""
 
-    `damaged` names the index objects that could not be read: what they held is not in the index.
-    """
-
-    def __init__(
-        self,
-        names: Iterable[str],
-        load: Callable[[str], bytes],
-        cache_dir: pathlib.Path | None,
-        progress: monitor.Monitor,
-    ) -> None:
-        self.damaged: list[str] = []
-        self._names = sorted(name for name in set(names) if _NAME.fullmatch(name))
-        self._load = load
-        self._cache = index_cache.Cache(cache_dir) if cache_dir is not None else None
-        self._file_makers = [self._cache.temporary] if self._cache else []
-        self._file_makers.append(lambda: index_cache.anonymous_file(None))
-        self._monitor = progress
-        self._lock = threading.Lock()
-        self._rebuilds = 0
-        self._base: tuple[runs.Run, ...] = ()
+    def __init__(self, reader: index_base.Reader, table: pack_table.PackTable, base: tuple[runs.Run, ...]) -> None:
+        self._reader = reader
+        self._table = table
+        self._base = base
         self._session: tuple[runs.Run, ...] = ()
-        self._table = pack_table.PackTable(index_cache.EMPTY.packs)
         self._recent: list[runs.Run] = []
         self._pending: list[Unsaved] = []
+        self._lock = threading.Lock()
+        self._rebuilds = 0
 
     @classmethod
     def open(
@@ -119,6 +94,8 @@ class Index:
         load: Callable[[str], bytes],
         cache_dir: pathlib.Path | None,
         progress: monitor.Monitor,
+        *,
+        limits: index_base.Limits = index_base.DEFAULT,
     ) -> Index:
         """The index of the repository whose index objects are `names`.
 
@@ -126,9 +103,13 @@ class Index:
         damaged or gone is skipped and reported. `cache_dir` belongs to this repository alone; None, or
         one that cannot be used, only costs time.
         """
-        index = cls(names, load, cache_dir, progress)
-        index._read_base()
-        return index
+        reader = index_base.Reader(names, load, cache_dir, progress, limits)
+        return cls(reader, *reader.read())
+
+    @property
+    def damaged(self) -> list[str]:
+        """The index objects that could not be read: what they held is not in the index."""
+        return self._reader.damaged
 
     def __len__(self) -> int:
         """How many entries there are; an identifier in several packs counts several times."""
@@ -207,6 +188,16 @@ class Index:
             except errors.IntegrityError as damage:
                 self._rebuild(base, damage)
 
+    def _rebuild(self, damaged: tuple[runs.Run, ...], damage: errors.IntegrityError) -> None:
+        """Make the base again, unless another thread did since `damaged` was read."""
+        with self._lock:
+            if self._base is not damaged:
+                return
+            if self._rebuilds == _MOST_REBUILDS:
+                raise damage
+            self._rebuilds += 1
+            self._base = self._reader.read_again(self._table)
+
     # -- packs -----------------------------------------------------------------------------------
 
     def pack(self, number: int) -> pack_table.Pack:
@@ -241,11 +232,11 @@ class Index:
             run = runs.from_records(runs.make_records(words, places))
             self._recent.append(run)
             layers = [*self._session, run]
-            start = runs.first_to_merge([layer.count for layer in layers], _SESSION_MINIMUM)
+            start = runs.first_to_merge([layer.count for layer in layers], self._reader.limits.smallest_added)
             if start < len(layers) - 1:
-                layers[start:] = [self._merge(layers[start:])]
+                layers[start:] = [self._reader.merge(layers[start:])]
             self._session = tuple(layers)
-            if self._recent_count() >= FLUSH_ENTRIES:
+            if self._recent_count() >= self._reader.limits.unsaved:
                 self._close_recent()
         return int(number)
 
@@ -265,7 +256,7 @@ class Index:
 
     def mark_saved(self, body: Unsaved, name: str) -> None:
         """`body` is stored durably as the index object `name`."""
-        assert _NAME.fullmatch(name)
+        assert index_base.NAME.fullmatch(name)
         with self._lock:
             self._pending.remove(body)
 
@@ -276,7 +267,7 @@ class Index:
         """Turn the recent entries into bodies, each with an identifier once."""
         if not self._recent:
             return
-        rest = self._merge(self._recent)
+        rest = self._reader.merge(self._recent)
         while rest.count:
             records = rest.source.slice(0, rest.count)
             again = np.zeros(len(records), np.bool_)
@@ -285,101 +276,3 @@ class Index:
             self._pending.append(Unsaved(once, self._table))
             rest = runs.Run(runs.MemorySource(records[again]))
         self._recent = []
-
-    # -- making the base -------------------------------------------------------------------------
-
-    def _read_base(self) -> None:
-        known = self._cache.read() if self._cache else index_cache.EMPTY
-        if not known.objects <= set(self._names):
-            known = index_cache.EMPTY
-        try:
-            self._base = self._extend(known)
-        except errors.IntegrityError:
-            self._base = self._extend(index_cache.EMPTY)
-
-    def _rebuild(self, damaged: tuple[runs.Run, ...], damage: errors.IntegrityError) -> None:
-        """Make the base again, unless another thread did since `damaged` was read."""
-        with self._lock:
-            if self._base is not damaged:
-                return
-            if self._rebuilds == _MOST_REBUILDS:
-                raise damage
-            self._rebuilds += 1
-            if self._cache:
-                self._cache.discard()
-            # Not cached again here: the table of packs may hold some that no index object names yet.
-            self._base = self._compact(self._load_objects(self._names, set()))
-
-    def _extend(self, known: index_cache.Snapshot) -> tuple[runs.Run, ...]:
-        """The runs of `known` and of the index objects it does not cover; updates the cache."""
-        self._table = pack_table.PackTable(known.packs)
-        covered = set(known.objects)
-        added = self._load_objects([name for name in self._names if name not in covered], covered)
-        if len(covered) == len(known.objects) or self._cache is None:
-            return self._compact([*known.runs, *added])
-        with self._cache.update() as update, contextlib.suppress(OSError):
-            if update:
-                return self._store(update, covered, known.runs, added)
-        return self._compact([*known.runs, *added])
-
-    def _store(
-        self,
-        update: index_cache.Update,
-        covered: set[str],
-        kept: tuple[runs.Run, ...],
-        added: list[runs.Run],
-    ) -> tuple[runs.Run, ...]:
-        if added:
-            counts = [*(run.count for run in kept), sum(run.count for run in added)]
-            start = runs.first_to_merge(counts, _BASE_MINIMUM)
-            kept = (*kept[:start], update.merge([*kept[start:], *added]))
-        update.publish(index_cache.Snapshot(frozenset(covered), self._table.rows, kept))
-        return kept
-
-    def _compact(self, layers: list[runs.Run]) -> tuple[runs.Run, ...]:
-        if not layers:
-            return ()
-        start = runs.first_to_merge([run.count for run in layers], _BASE_MINIMUM)
-        return (*layers[:start], self._merge(layers[start:]) if start < len(layers) - 1 else layers[start])
-
-    def _load_objects(self, names: Sequence[str], covered: set[str]) -> list[runs.Run]:
-        """The entries of the index objects `names`; those that could be read join `covered`."""
-        parts: list[runs.Run] = []
-        small: list[runs.Run] = []
-        for name in names:
-            body = self._read_object(name)
-            if body is None:
-                continue
-            covered.add(name)
-            small += self._runs_of(body)
-            if sum(run.count for run in small) >= _LOAD_ENTRIES:
-                parts.append(self._merge(small))
-                small = []
-            if len(parts) == _MOST_PARTS:
-                parts = [self._merge(parts)]
-        return parts + ([self._merge(small)] if small else [])
-
-    def _runs_of(self, body: index_object.IndexBody) -> Iterator[runs.Run]:
-        numbers = self._table.number_all(body.packs)
-        for start in range(0, len(body.ids), _LOAD_ENTRIES):
-            places = body.places[start : start + _LOAD_ENTRIES]
-            packed = numbers[places["pack"]] << np.uint64(32) | places["segment"].astype(np.uint64) << np.uint64(16)
-            words = body.ids[start : start + _LOAD_ENTRIES].view(runs.WORD)
-            yield runs.Run(runs.MemorySource(runs.make_records(words, packed | places["slot"])))
-
-    def _read_object(self, name: str) -> index_object.IndexBody | None:
-        try:
-            return index_object.decode(self._load(name), f"index/{name}")
-        except (errors.IntegrityError, errors.NotFound) as error:
-            if name not in self.damaged:
-                self.damaged.append(name)
-                self._monitor.problem(f"index object skipped: {error.message}")
-            return None
-
-    def _merge(self, parts: Sequence[runs.Run]) -> runs.Run:
-        """`parts` as one run: in memory when it is small, else in a file without a name."""
-        if sum(run.count for run in parts) > FLUSH_ENTRIES:
-            for make_file in self._file_makers:
-                with contextlib.suppress(OSError):
-                    return runs.merge(parts, run_file.FileSink(make_file()))
-        return runs.merge(parts, runs.MemorySink())

@@ -138,7 +138,7 @@ class Update:
                 path.unlink()
 
 
-def anonymous_file(folder: pathlib.Path | None) -> run_file.Descriptor:
+def anonymous_file(folder: pathlib.Path | None = None) -> run_file.Descriptor:
     """An empty file that vanishes with the process, in `folder` or where temporary files go. Raises `OSError`."""
     with tempfile.TemporaryFile(dir=folder) as file:
         return run_file.Descriptor(os.dup(file.fileno()))
