@@ -38,6 +38,9 @@ APPLIES: dict[int, frozenset[str]] = {
     SHORT: frozenset({"write", "pread"}),
 }
 
+#: An fsync that reports one of these has not tried to write.
+_LOSES_NOTHING = (errno.EINTR, errno.EINVAL)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
@@ -82,7 +85,7 @@ class FaultyFiles:
 
     def fsync(self, handle: int) -> None:
         if self._strikes("fsync"):
-            if self._code != errno.EINTR:
+            if self._code not in _LOSES_NOTHING:
                 self.inner.fail_fsync(handle)
             self._raise("fsync")
         self.inner.fsync(handle)
@@ -107,7 +110,7 @@ class FaultyFiles:
 
     def fsync_dir(self, path: str) -> None:
         if self._strikes("fsync_dir"):
-            if self._code != errno.EINTR:
+            if self._code not in _LOSES_NOTHING:
                 self.inner.fail_fsync_dir(path)
             self._raise("fsync_dir")
         self.inner.fsync_dir(path)

@@ -149,6 +149,15 @@ class ModelFiles:
                     after._nodes[number] = Directory(node.durable, changes, node.names)
             return after
 
+    def add_files(self, directory: str, names: Iterable[str]) -> None:
+        """Many durable empty files at once."""
+        with self._guard:
+            place = self._directory(directory)
+            number = self._add(f"{directory}/.template", File())
+            place.durable = place.names = {**place.names, **dict.fromkeys(names, number)}
+            place.changes.clear()
+            self.unlink(f"{directory}/.template")
+
     def fail_fsync(self, handle: int) -> None:
         with self._guard:
             for chunk in self._file(handle).chunks:

@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 from vimgvc import errors
@@ -24,7 +25,7 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 #: What taking a lock says on file systems without locks, and where the file for it cannot be made:
 #: a read-only mount of a copy that has none.
-_LOCKLESS = ("ENOLCK", "EOPNOTSUPP", "ENOSYS", "EINVAL", "ENOENT", "EROFS")
+_LOCKLESS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOENT)
 
 
 class LocalBackend:
@@ -48,7 +49,7 @@ class LocalBackend:
         self._rng = rng
         self._has_links = True
         self._failure: errors.VimgvcError | None = None
-        self._init_lock = contextlib.ExitStack()
+        self._end_init: Callable[[], object] | None = None
         # Directories with names that may not be durable yet, and those whose own name surely is.
         self._unsynced: set[str] = set()
         self._anchored: set[str] = set()
@@ -73,12 +74,15 @@ class LocalBackend:
         """
         backend = cls(root, files, durable=durable, rng=rng)
         skeleton.make_root(backend._files, backend.url)
-        backend._init_lock.enter_context(backend.lock_exclusive())
+        with files_module.door(backend._path(skeleton.LOCK)):
+            lock = backend._take_lock(exclusive=True)
+        # Also when this object is dropped before there is a `config`.
+        backend._end_init = weakref.finalize(backend, backend._files.close, lock)
         try:
             skeleton.make_areas(backend._files, backend.url)
             skeleton.remove_unfinished(backend)
         except BaseException:
-            backend._init_lock.close()
+            backend._end_init()
             raise
         return backend
 
@@ -106,8 +110,8 @@ class LocalBackend:
         with files_module.door(path):
             stored = not self._is_taken(path) and self._store(path, parts)
         self._rely_on(path)
-        if name == protocol.CONFIG:
-            self._init_lock.close()
+        if name == protocol.CONFIG and self._end_init is not None:
+            self._end_init()
         return stored
 
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
@@ -293,18 +297,18 @@ class LocalBackend:
         On a file system without locks, or without a place for the lock, nothing is held: there
         `lock_exclusive` cannot be had either, so nothing will be removed.
         """
-        try:
-            with files_module.door(self._path(skeleton.LOCK)):
+        with files_module.door(self._path(skeleton.LOCK)):
+            try:
                 handle = self._take_lock(exclusive=False)
-        except errors.BackendError as error:
-            if error.kind not in _LOCKLESS:
-                raise
-            yield
-            return
+            except OSError as error:
+                if error.errno not in _LOCKLESS:
+                    raise
+                handle = None
         try:
             yield
         finally:
-            self._files.close(handle)
+            if handle is not None:
+                self._files.close(handle)
 
     @contextlib.contextmanager
     def lock_exclusive(self) -> Iterator[None]:

@@ -83,6 +83,10 @@ def is_repository(backend: protocol.Backend) -> bool:
         backend.size(protocol.CONFIG)
     except errors.NotFound:
         return _has_keys(backend)
+    except errors.BackendError as error:
+        if error.kind == "ENOTDIR":
+            return False
+        raise
     return True
 
 
