@@ -181,6 +181,7 @@ from vimgvc import errors
 from vimgvc.images import raw
 
 path, mode = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who started us may have ignored it
 if mode == "limit":
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
@@ -211,11 +212,14 @@ def test_x5_d14_interrupted_writer_leaves_the_partial_file(
     command = [sys.executable, "-c", _SCRIPT, str(tmp_path / "disk.raw"), "pause"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "middle\n"
-        with pytest.raises(errors.Busy):
-            _create(tmp_path, 4 << 20)
-        process.send_signal(number)
-        assert process.wait() == code
+        try:
+            assert process.stdout.readline() == "middle\n"
+            with pytest.raises(errors.Busy):
+                _create(tmp_path, 4 << 20)
+            process.send_signal(number)
+            assert process.wait(timeout=60) == code
+        finally:
+            process.kill()
     assert _names(tmp_path) == [_PARTIAL]
     again = _create(tmp_path, 4 << 20)
     assert again.resumed
