@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
+import re
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,12 @@ from vimgvc.cli import verb
 
 #: In the order of the help.
 VERBS = ("init", "commit", "log", "show", "restore", "verify", "stats", "key")
+#: The parser's words and ours.
+_WORDS = {
+    r"Missing command\.": "no command given",
+    r"is not a valid int range": "is not a whole number",
+    r"Got unexpected extra argument(?:\(s\)|s)? \((.*)\)": r"too many arguments: \1",
+}
 EPILOG = """
 Examples:
   vimgvc init                         make a repository here, in .vimgvc
@@ -22,14 +30,21 @@ Examples:
   vimgvc log                          what was recorded
   vimgvc restore vm~1 before.img      get an earlier state back
 
-Repository: --repo DIR, else VIMGVC_REPOSITORY, else the nearest .vimgvc upwards.
-Passphrase: --password-file, --password-command, VIMGVC_PASSWORD_FILE, VIMGVC_PASSWORD_COMMAND,
-VIMGVC_PASSWORD; else the remembered key ('vimgvc key remember'); else asked for on the terminal.
-Revisions:  a branch, a tag, the first 4 or more digits of a commit, REV~N, REV^; REV:DISK.
+Repository:  --repo DIR, else VIMGVC_REPOSITORY, else the nearest .vimgvc upwards.
+Passphrase:  --password-file, --password-command, VIMGVC_PASSWORD_FILE,
+             VIMGVC_PASSWORD_COMMAND, VIMGVC_PASSWORD; else the remembered key
+             ('vimgvc key remember'); else a question on the terminal.
+Revisions:   a branch, a tag, the first 4 or more digits of a commit; REV~N, REV^.
+Colours:     on a terminal, unless NO_COLOR is set.
 
-Exit codes: 0 done, 1 failed and nothing changed, 2 usage, 3 done in part, 10 no repository, 11 busy,
-12 no key opens, 20 integrity, 21 unsafe image or target, 22 rollback, 23 unsupported, 24 no space,
-25 remote, 26 branch moved, 130 interrupted.
+Exit codes:  0 done                     20 integrity: something is damaged
+             1 failed, nothing changed  21 unsafe or invalid image or target
+             2 usage                    22 rollback, fork, identity changed
+             3 done in part             23 unsupported format or feature
+            10 no repository            24 no space
+            11 busy                     25 remote unreachable or denied
+            12 no key opens it          26 branch moved meanwhile
+           130 interrupted             141 nobody reads the output
 """
 
 
@@ -66,7 +81,7 @@ def invoke(arguments: list[str]) -> None:
     except typer.Exit:
         pass
     except exceptions.UsageError as error:
-        raise _usage_error(error) from None
+        raise _usage_error(error, arguments) from None
 
 
 def _app() -> typer.Typer:
@@ -86,16 +101,17 @@ def _app() -> typer.Typer:
     return app
 
 
-def _usage_error(error: exceptions.UsageError) -> errors.UsageError:
+def _usage_error(error: exceptions.UsageError, arguments: list[str]) -> errors.UsageError:
     """The parser's complaint in our words: lower case, no full stop, a hint."""
-    command = error.ctx.command_path if error.ctx else "vimgvc"
+    verb_given = next((one for one in arguments if one in VERBS), "")
+    command = error.ctx.command_path if error.ctx else f"vimgvc {verb_given}".rstrip()
     hint = f"see '{command} --help'"
     message = error.format_message()
     if isinstance(error, exceptions.NoSuchOption):
         message = f"no such option: {error.option_name}"
-        if error.possibilities:
-            hint = f"did you mean {min(error.possibilities)}?"
-    if message.startswith("Missing command"):
-        message = "no command given"
-    message = message.replace("is not a valid int range", "is not a whole number")
+        # stricter than the parser, which takes --version for --json
+        near = difflib.get_close_matches(error.option_name, error.possibilities or (), 1, cutoff=0.7)
+        hint = f"did you mean {near[0]}?" if near else hint
+    for foreign, ours in _WORDS.items():
+        message = re.sub(foreign, ours, message)
     return errors.UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)

@@ -18,6 +18,19 @@ from vimgvc import errors
 CLOSED_PIPE = 141
 _TRACEBACK = "VIMGVC_TRACEBACK"
 
+#: By class, the first that fits.
+_HINTS: dict[type[errors.VimgvcError], str] = {
+    errors.UsageError: "see 'vimgvc --help'",
+    errors.NotFound: "check how it is spelled",
+    errors.NoRepository: "make one with 'vimgvc init', or name one with --repo DIR",
+    errors.Busy: "run the same command again when the other one has ended",
+    errors.NoKey: "check what you gave; 'vimgvc key list' shows what opens the repository",
+    errors.UnsafeImage: "name an ordinary file or a block device",
+    errors.NoSpace: "free some space and run the same command again",
+    errors.BackendError: "check the path, then run the same command again",
+    errors.VimgvcError: "run the same command with --verbose to see more",
+}
+
 
 def main() -> int:
     """The entry point of the program `vimgvc`; returns its exit code."""
@@ -62,6 +75,7 @@ def _report(error: BaseException, arguments: list[str]) -> int:
     from vimgvc.cli import output
 
     known = as_vimgvc_error(error)
+    known.hint = known.hint or _hint(known)
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     try:
         if os.environ.get(_TRACEBACK):
@@ -88,6 +102,11 @@ def as_vimgvc_error(error: BaseException) -> errors.VimgvcError:
         f"internal error: {type(error).__name__}{_place(error)}",
         hint=f"this is a defect of vimgvc; run the same command with {_TRACEBACK}=1 and report what it prints",
     )
+
+
+def _hint(error: errors.VimgvcError) -> str:
+    """What to do about an error that does not say so itself."""
+    return next(hint for kind, hint in _HINTS.items() if isinstance(error, kind))
 
 
 def _place(error: BaseException) -> str:

@@ -30,17 +30,21 @@ class Output:
         self.style = text.Style(not self.json and _wants_colour(self.stdout, self.environment))
 
     def document(self, value: Mapping[str, Any]) -> None:
-        self._write([json.dumps(value, indent=2)])
+        self.lines([json.dumps(value, indent=2)])
 
     def lines(self, lines: Iterable[str]) -> None:
-        self._write(lines)
+        self._write(f"{line}\n" for line in lines)
+
+    def exactly(self, content: str) -> None:
+        """Print what is to be read by a program: with every option, and without a line end of its own."""
+        self._write([content])
 
     def done(self, value: Mapping[str, Any], lines: Iterable[str]) -> None:
         """What a command did: the document with --json, else the lines, with --quiet neither."""
         if self.json:
             self.document(value)
         elif not self.quiet:
-            self._write(lines)
+            self.lines(lines)
 
     def note(self, message: str) -> None:
         if not self.quiet:
@@ -65,11 +69,11 @@ class Output:
     def _say(self, message: str) -> None:
         print(f"vimgvc: {text.escape(message)}", file=self.stderr)
 
-    def _write(self, lines: Iterable[str]) -> None:
-        """Raises `BrokenPipeError` when the reader has left, `VimgvcError` when the lines cannot be written."""
+    def _write(self, parts: Iterable[str]) -> None:
+        """Raises `BrokenPipeError` when the reader has left, `VimgvcError` when it cannot be written."""
         try:
-            for line in lines:
-                self.stdout.write(line + "\n")
+            for part in parts:
+                self.stdout.write(part)
             self.stdout.flush()
         except BrokenPipeError:
             raise

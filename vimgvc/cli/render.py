@@ -34,15 +34,14 @@ def log(
 ) -> Iterator[str]:
     """The lines of a history."""
     lanes = graph.Graph()
-    first = True
+    between: str | None = None
     for item in commits:
         entry = [_oneline(item, tips, style)] if oneline else _entry(item, tips, style)
-        if graphed:
-            block = lanes.add(item.id, item.parents)
-            yield from block.beside(entry if oneline else [*entry, ""], style.graph)
-        else:
-            yield from entry if oneline or first else ["", *entry]
-        first = False
+        block = lanes.add(item.id, item.parents) if graphed else graph.Block([], "", [], "")
+        if between is not None and not oneline and not block.above:
+            yield between
+        yield from block.beside(entry, style.graph) if graphed else entry
+        between = style.graph(block.rest)
 
 
 def _oneline(item: commit.Commit, tips: Tips, style: text.Style) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from types import FrameType
 
 _SHOW_CURSOR = b"\x1b[?25h"
+_STOPPING = b"\r\x1b[Kvimgvc: stopping after what is under way; once more to stop at once\r\n"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_CODE = 130
 
@@ -18,13 +20,28 @@ def install() -> None:
     def handle(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         if len(received) == 1:
+            if _others_work():
+                _tell(_STOPPING)
             raise KeyboardInterrupt
         # no clean-up: the store is consistent at every moment, only the terminal needs its cursor back
-        if os.isatty(2):
-            os.write(2, _SHOW_CURSOR)
+        _tell(_SHOW_CURSOR)
         os._exit(EXIT_CODE)
 
     for number in _SIGNALS:
         # what the parent ignores (nohup, background jobs of a plain shell) stays ignored
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handle)
+
+
+def _others_work() -> bool:
+    """Whether there are threads that will end what they are at."""
+    import threading
+
+    return threading.active_count() > 1
+
+
+def _tell(words: bytes) -> None:
+    """Write to the terminal, if that is where errors go and it is still there."""
+    with contextlib.suppress(OSError):
+        if os.isatty(2):
+            os.write(2, words)

@@ -11,6 +11,8 @@ import re
 import time
 from dataclasses import dataclass
 
+from vimgvc import errors
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SIZE = re.compile(r"(?P<number>[0-9]{1,18}) ?(?P<unit>[KMGTPEkmgtpe]?)(?:iB|(?P<si>B))?")
 # isprintable() is False for these, but they are ordinary spaces of French and East Asian text
@@ -68,6 +70,14 @@ def parse_size(typed: str) -> int | None:
         return None
     base = 1000 if match["si"] else 1024
     return int(match["number"]) * int(base ** " KMGTPE".index(match["unit"].upper() or " "))
+
+
+def parse_option(option: str, typed: str) -> int:
+    """The size given to `option`, in bytes; raises `UsageError`."""
+    found = parse_size(typed)
+    if found is None:
+        raise errors.UsageError(f"not a size for {option}: {typed}", hint="write it like 64K, 64KiB or 1G")
+    return found
 
 
 def seconds(value: float) -> str:

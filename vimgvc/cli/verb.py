@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer import core
@@ -15,6 +15,10 @@ from typer._click import formatting  # since 0.26 typer has its own copy of clic
 from vimgvc import errors
 from vimgvc.cli import options, session
 
+KDF_MEMORY = "256MiB"
+KdfMemory = Annotated[
+    str, typer.Option("--kdf-memory", metavar="SIZE", help="What guessing one passphrase costs: 64MiB to 2GiB.")
+]
 #: What other programs call these verbs.
 _SYNONYMS = {
     "add": "commit",

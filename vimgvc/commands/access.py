@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
@@ -14,6 +15,7 @@ from vimgvc.repo import config, keyfile, keyring, remember, repository, trust, u
 
 Repository = repository.Repository
 Secret = keys.Secret
+KdfProfile = keys.KdfProfile
 #: How often a passphrase is asked for.
 ATTEMPTS = 3
 
@@ -31,6 +33,17 @@ def key_file(path: str, *, insecure_perms: bool) -> Secret:
 def recovery_code(typed: str) -> Secret:
     """Raises `UsageError` for a mistyped one."""
     return recovery.parse_recovery_code(typed)
+
+
+def price(memory: int) -> keys.KdfProfile:
+    """What guessing a passphrase is to cost, `memory` in bytes. Raises `UsageError` for what is not allowed."""
+    least, most = keys.FLOOR_64.memory_kib, keys.MEMORY_KIB[-1]
+    if not least << 10 <= memory <= most << 10:
+        raise errors.UsageError(
+            f"deriving a key cannot take {memory} bytes of memory",
+            hint=f"choose from {least >> 10}MiB to {most >> 20}GiB",
+        )
+    return dataclasses.replace(keys.DEFAULT, name="chosen", memory_kib=memory >> 10)
 
 
 def open_repository(

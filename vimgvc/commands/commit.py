@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,22 +70,22 @@ def request(
     """What the commit is to say, with the defaults filled in. Raises `UsageError` before any work is done."""
     if message is not None and not message.strip():
         raise errors.UsageError("the message is empty", hint="say what changed, or leave -m away")
-    for what, value in (("message", message), ("author", author)):
-        if value and not _is_text(value):
-            raise errors.UsageError(f"the {what} is not valid UTF-8", hint="check the encoding of your terminal")
     names = ", ".join(image.name for image in images)
     return repository.CommitRequest(
         branch=reflog.check_name(images[0].name if branch is None else branch),
-        message=message or f"snapshot of {names}",
-        author=author,
+        message=f"snapshot of {names}" if message is None else _text("message", message),
+        author=_text("author", author),
         host=host,
         allow_empty=allow_empty,
     )
 
 
-def _is_text(value: str) -> bool:
-    """Whether a value from the command line has no byte that Python could not decode (PEP 383)."""
-    return not any("\ud800" <= char <= "\udfff" for char in value)
+def _text(what: str, argument: str) -> str:
+    """An argument of the command line as text, whatever encoding the locale made Python assume."""
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeDecodeError:
+        raise errors.UsageError(f"the {what} is not valid UTF-8", hint="check the encoding of your terminal") from None
 
 
 def run(
@@ -92,6 +93,7 @@ def run(
     environment: Mapping[str, str],
     sources: Sequence[ingest.Source],
     wanted: repository.CommitRequest,
+    *,
     effort: repository.Effort,
     monitor: Monitor,
 ) -> repository.CommitResult:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,9 +12,6 @@ from vimgvc.commands import access
 from vimgvc.model import geometry
 from vimgvc.monitor import Monitor
 from vimgvc.repo import remember
-
-AVERAGES = geometry.AVERAGES
-DEFAULT_MEMORY = keys.DEFAULT.memory_kib << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +24,11 @@ class Created:
     remembered: str
 
 
-def check(average: int, memory: int) -> keys.KdfProfile:
-    """The price of guessing a passphrase, `memory` in bytes. Raises `UsageError` for what is not allowed."""
-    if average not in AVERAGES:
-        allowed = ", ".join(f"{one >> 10}K" for one in AVERAGES)
+def check_average(average: int) -> None:
+    """Raises `UsageError` for an average size of chunks, in bytes, that is not allowed."""
+    if average not in geometry.AVERAGES:
+        allowed = ", ".join(f"{one >> 10}K" for one in geometry.AVERAGES)
         raise errors.UsageError(f"chunks cannot have an average of {average} bytes", hint=f"choose one of {allowed}")
-    least, most = keys.FLOOR_64.memory_kib, keys.MEMORY_KIB[-1]
-    if not least << 10 <= memory <= most << 10:
-        raise errors.UsageError(
-            f"deriving a key cannot take {memory} bytes of memory",
-            hint=f"choose from {least >> 10}MiB to {most >> 20}GiB",
-        )
-    return dataclasses.replace(keys.DEFAULT, name="chosen", memory_kib=memory >> 10)
 
 
 def run(

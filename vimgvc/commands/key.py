@@ -59,9 +59,11 @@ def add(
     label: str,
     environment: Mapping[str, str],
     monitor: Monitor,
+    *,
+    profile: keys.KdfProfile = keys.DEFAULT,
 ) -> Added:
     """Let `secret` open the repository as well. Durable, and opened once, on return."""
-    info = _add(repository, secret, label)
+    info = _add(repository, secret, label, profile)
     _cache(repository, environment, monitor)
     return Added(info)
 
@@ -107,6 +109,8 @@ def change(
     secret: keys.Secret,
     environment: Mapping[str, str],
     monitor: Monitor,
+    *,
+    profile: keys.KdfProfile = keys.DEFAULT,
 ) -> Added:
     """Put a slot for `secret` in the place of another one (None: the one that opened the repository)."""
     old = repository.keyring.find(slot_id or repository.unlocked.slot_id or _only_passphrase(repository, monitor))
@@ -116,6 +120,7 @@ def change(
         secret,
         created=repositories.timestamp(repository.clock),
         rng=repository.rng,
+        profile=profile,
         monitor=monitor,
     )
     _cache(repository, environment, monitor)
@@ -158,13 +163,16 @@ def forget_key(location: str, environment: Mapping[str, str]) -> bool:
     return memory.forget(_config(registry.open_backend(location)).id)
 
 
-def _add(repository: repositories.Repository, secret: keys.Secret, label: str) -> Slot:
+def _add(
+    repository: repositories.Repository, secret: keys.Secret, label: str, profile: keys.KdfProfile = keys.DEFAULT
+) -> Slot:
     return repository.keyring.add(
         repository.unlocked,
         secret,
         label=label,
         created=repositories.timestamp(repository.clock),
         rng=repository.rng,
+        profile=profile,
     )
 
 

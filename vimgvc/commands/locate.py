@@ -19,7 +19,7 @@ def named(location: str) -> str:
     for candidate in (path, path / NAME):
         if is_repository(candidate):
             return str(candidate)
-    what = "no repository there" if path.is_dir() else "no such directory"
+    what = "no repository there" if path.is_dir() else "not a directory" if path.exists() else "no such directory"
     raise errors.NoRepository(f"{location}: {what}", hint=_HINT)
 
 

@@ -37,7 +37,13 @@ def run(
 
     Raises `NotFound`, `UsageError`, `UnsafeImage`, `NoSpace`, `IntegrityError`.
     """
-    name, _, disk_name = revision.partition(":")
+    name, colon, disk_name = revision.partition(":")
+    if not name:
+        raise errors.UsageError(f"not a revision: {revision}", hint="name the commit before the colon")
+    if colon and not disk_name:
+        raise errors.UsageError(
+            f"not a revision: {revision}", hint="name the disk after the colon, or leave the colon away"
+        )
     found = repo.resolve(name)
     disk = found.disk(disk_name or None)
     path = _default_target(disk) if target is None else target

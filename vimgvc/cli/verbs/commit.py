@@ -22,8 +22,9 @@ app = verb.new_app()
       vimgvc commit root.img data.img          two disks of one machine, one commit
       vimgvc commit root=a/disk.img data=b/disk.img
 
-    The branch is named after the first image unless --branch names it. Each disk is named after its
-    image: NAME=IMAGE names it otherwise. Holes in a sparse file are not read.
+    The branch is named after the first image unless --branch names it. Each disk
+    is named after its image: NAME=IMAGE names it otherwise. Holes in a sparse
+    file are not read. Without a change nothing is recorded.
     """,
 )
 def commit(
@@ -57,7 +58,10 @@ def commit(
     ] = False,
     no_fsync: Annotated[bool, typer.Option("--no-fsync", hidden=True)] = False,
 ) -> None:
-    """Record the state of disks as one commit; it is durable when this ends with exit code 0."""
+    """Record the state of disks as one commit.
+
+    What was committed is durable when this ends with exit code 0.
+    """
     from vimgvc.commands import commit as command
 
     named = command.name_images(images)
@@ -73,7 +77,7 @@ def commit(
     with command.open_images(named, format_) as sources:
         repository = run.repository(durable=not no_fsync)
         with run.progress() as monitor:
-            result = command.run(repository, run.environment, sources, wanted, effort, monitor)
+            result = command.run(repository, run.environment, sources, wanted, effort=effort, monitor=monitor)
     if result.created:
         lines = render.made(result.commit, result.seconds)
     else:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from vimgvc import errors
 from vimgvc.cli import session, sources, text, verb
 
 app = verb.new_app()
@@ -19,10 +18,10 @@ app = verb.new_app()
       vimgvc init                              in .vimgvc of this directory
       vimgvc init /srv/disks                   in /srv/disks
       vimgvc init --password-file /root/pass   without a question
-      vimgvc init --key-file disks.key         opened by a key file instead of a passphrase
+      vimgvc init --key-file disks.key         no passphrase
 
-    Without the passphrase nobody can read the repository, nor can you: keep it, and see
-    'vimgvc key add --new-recovery-code' and 'vimgvc key export'.
+    Without the passphrase nobody can read the repository, nor can you: keep it,
+    and see 'vimgvc key add --new-recovery-code' and 'vimgvc key export'.
     """,
 )
 def init(
@@ -40,21 +39,22 @@ def init(
     average: Annotated[
         str, typer.Option("--average", metavar="SIZE", help="Average size of a chunk: 16K, 32K or 64K.")
     ] = "64K",
-    kdf_memory: Annotated[
-        str, typer.Option("--kdf-memory", metavar="SIZE", help="What guessing one passphrase costs: 64MiB to 2GiB.")
-    ] = "256MiB",
+    kdf_memory: verb.KdfMemory = verb.KDF_MEMORY,
 ) -> None:
     """Make an empty, encrypted repository."""
+    from vimgvc.commands import access
     from vimgvc.commands import init as command
 
-    profile = command.check(_size("--average", average), _size("--kdf-memory", kdf_memory))
+    chunk_size = text.parse_option("--average", average)
+    command.check_average(chunk_size)
+    profile = access.price(text.parse_option("--kdf-memory", kdf_memory))
     secret = sources.given(run.options, run.environment) or sources.asked_twice("new passphrase")
     with run.progress() as monitor:
         made = command.run(
             run.new_location(directory),
             run.environment,
             secret,
-            average=_size("--average", average),
+            average=chunk_size,
             profile=profile,
             label=label,
             remembered=remember,
@@ -68,10 +68,3 @@ def init(
     }
     lines = [f"made an empty repository in {text.escape(made.location)}"]
     run.out.done(document, lines + ([f"the key is kept in {text.escape(made.remembered)}"] if made.remembered else []))
-
-
-def _size(option: str, typed: str) -> int:
-    size = text.parse_size(typed)
-    if size is None:
-        raise errors.UsageError(f"not a size for {option}: {typed}", hint="write it like 64K, 64KiB or 1G")
-    return size

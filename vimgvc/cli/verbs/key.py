@@ -17,7 +17,7 @@ app = verb.new_app()
 verb.make_group(
     app,
     cls=verb.Group,
-    help_text="Who can open the repository: passphrases, key files, recovery codes.",
+    help_text="Say who can open the repository, and how.",
     epilog="""
     Examples:
       vimgvc key list
@@ -80,12 +80,14 @@ def add(
     new_recovery_code: Annotated[
         bool, typer.Option("--new-recovery-code", help="Make a recovery code.", show_default=False)
     ] = False,
+    kdf_memory: verb.KdfMemory = verb.KDF_MEMORY,
 ) -> None:
     """Let another passphrase, key file or recovery code open the repository as well."""
     from vimgvc.commands import key as command
 
     if sum(map(bool, (new_password_file, new_password_command, new_keyfile, new_recovery_code))) > 1:
         raise errors.UsageError("only one new key can be added at a time", hint="give one of the --new options")
+    profile = _price(kdf_memory)
     repository = run.repository()
     monitor = progress.Plain(run.out)
     if new_recovery_code:
@@ -97,9 +99,8 @@ def add(
     if new_keyfile:
         added = command.add_key_file(repository, new_keyfile, label, run.environment, monitor)
     else:
-        added = command.add(
-            repository, _new_secret(new_password_file, new_password_command), label, run.environment, monitor
-        )
+        secret = _new_secret(new_password_file, new_password_command)
+        added = command.add(repository, secret, label, run.environment, monitor, profile=profile)
     run.out.done({"slot": _slot_facts(added.slot)}, [f"added {_slot_line(added.slot)}"])
 
 
@@ -118,13 +119,15 @@ def change(
     ] = None,
     new_password_file: _NewPasswordFile = None,
     new_password_command: _NewPasswordCommand = None,
+    kdf_memory: verb.KdfMemory = verb.KDF_MEMORY,
 ) -> None:
     """Put a new passphrase in the place of another key."""
     from vimgvc.commands import key as command
 
+    profile = _price(kdf_memory)
     repository = run.repository()
     secret = _new_secret(new_password_file, new_password_command)
-    done = command.change(repository, slot, secret, run.environment, progress.Plain(run.out))
+    done = command.change(repository, slot, secret, run.environment, progress.Plain(run.out), profile=profile)
     document = {"slot": _slot_facts(done.slot), "removed": done.removed}
     run.out.done(document, [f"changed {str(done.removed)[:8]} to {_slot_line(done.slot)}"])
 
@@ -135,7 +138,8 @@ def change(
     Examples:
       vimgvc key remove 3f2a    by the first digits that 'vimgvc key list' shows
 
-    Whoever had this key and copied the repository, or the root key itself, can still read what was there.
+    Whoever had this key, and copied the repository or the root key itself, can
+    still read what was there.
     """,
 )
 def remove(
@@ -156,7 +160,8 @@ def remove(
       vimgvc key export disks.kit    to be kept somewhere else
       vimgvc key export > disks.kit
 
-    The kit opens nothing by itself: it is what a passphrase needs when the repository's own key slots are lost.
+    The kit opens nothing by itself: it is what a passphrase, key file or code
+    needs when the repository's own key slots are lost.
     """,
 )
 def export(
@@ -170,7 +175,7 @@ def export(
 
     done = command.export(run.location(), file, progress.Plain(run.out))
     if done.path is None:
-        run.out.lines([done.kit.decode()])
+        run.out.exactly(done.kit.decode())
         return
     lines = [f"wrote {text.count(done.slots, 'key slot')} to {text.escape(done.path)}"]
     run.out.done({"file": done.path, "slots": done.slots}, lines)
@@ -201,8 +206,9 @@ def import_(
     Examples:
       vimgvc key remember
 
-    The unlocked key is kept in the system's keyring, or else in a file that only this user may read.
-    From then on no passphrase is needed here, and commands start faster.
+    The unlocked key is kept in the system's keyring, or else in a file that only
+    this user may read. From then on no passphrase is needed here, and commands
+    start faster. Whoever can use this account can then open the repository.
     """,
 )
 def remember(run: session.Session) -> None:
@@ -230,6 +236,12 @@ def forget(run: session.Session) -> None:
 
 def _new_secret(file: str | None, command: str | None) -> access.Secret:
     return sources.passphrase(file, command) or sources.asked_twice("new passphrase")
+
+
+def _price(kdf_memory: str) -> access.KdfProfile:
+    from vimgvc.commands import access
+
+    return access.price(text.parse_option("--kdf-memory", kdf_memory))
 
 
 def _result(run: session.Session, document: dict[str, Any], lines: list[str]) -> None:

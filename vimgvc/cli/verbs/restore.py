@@ -20,8 +20,9 @@ app = verb.new_app()
       vimgvc restore web:data data.img       one disk of a commit with several
       vimgvc restore vm /dev/vg0/vm --force  to a block device
 
-    The image is written beside TARGET and renamed at the end, so TARGET is complete or not there.
-    After an interruption the same command goes on where it stopped.
+    The image is sparse. It is written beside TARGET and renamed at the end, so
+    TARGET is complete or not there. After an interruption the same command goes on
+    where it stopped.
     """,
 )
 def restore(
@@ -38,7 +39,7 @@ def restore(
         typer.Option("--threads", metavar="N", min=1, max=256, help="[default: one a core]", show_default=False),
     ] = None,
 ) -> None:
-    """Write a recorded disk to a raw, sparse image, or to a block device."""
+    """Write a recorded disk to a raw image or a block device."""
     from vimgvc.commands import restore as command
 
     repository = run.repository()

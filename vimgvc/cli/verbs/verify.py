@@ -26,7 +26,8 @@ _SUBSET = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})")
       vimgvc verify --data              also opens every segment and checks every chunk
       vimgvc verify --data --subset 3/7 a seventh of the packs, another one each day
 
-    Ends with exit code 20 when something is damaged; the commits and disks that it touches are listed.
+    Ends with exit code 20 when something is damaged, and lists the commits, disks
+    and ranges that it touches.
     """,
 )
 def verify(
