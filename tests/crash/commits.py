@@ -1,0 +1,135 @@
+"""A repository's life for the rig: made, three commits, a key added, a key removed; and what must hold of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import pathlib
+
+from tests import repos
+from tests.crash import model, recorder
+from vimgvc import errors
+from vimgvc.backends import files, local
+from vimgvc.codec import keys
+from vimgvc.disk import memory
+from vimgvc.pipeline import ingest
+from vimgvc.repo import keyring, repository
+
+ROOT = pathlib.Path("/disk/repository")
+FIRST = repos.SECRET
+SECOND = keys.Secret(keys.KEYFILE, bytes(range(32)))
+
+Disks = dict[str, bytes]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Committed:
+    """From now on the commit with this message restores."""
+
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Opens:
+    """From now on these secrets open the repository, and `refused` does not."""
+
+    secrets: tuple[keys.Secret, ...]
+    refused: tuple[keys.Secret, ...] = ()
+
+
+def contents() -> dict[str, Disks]:
+    """By message: the disks of each commit. They share most of their blocks, moved and not."""
+    first = bytearray(repos.noise(1, 90_000) + bytes(40_000) + repos.text(2, 110_001))
+    second = bytes(first[:50_000]) + repos.noise(3, 8192) + bytes(first[50_000 + 8192 :])
+    third = repos.text(4, 4096) + bytes(first)
+    return {
+        "one": {"vm": bytes(first)},
+        "two": {"vm": second, "data": repos.noise(5, 30_000)},
+        "three": {"vm": third, "data": repos.noise(5, 30_000)},
+        "next": {"vm": second + repos.noise(6, 20_000)},
+    }
+
+
+CONTENTS = contents()
+
+
+def start() -> model.ModelFiles:
+    return model.ModelFiles([str(ROOT.parent)])
+
+
+def create(target: files.Files, kind: type[local.LocalBackend] = local.LocalBackend) -> repository.Repository:
+    ticks = itertools.count(1_800_000_000)
+    return repository.Repository.create(
+        kind.create(ROOT, target),
+        FIRST,
+        average=16384,
+        profile=keys.CHEAPEST,
+        clock=lambda: float(next(ticks)),
+    )
+
+
+def reopen(
+    target: files.Files, unlocked: keyring.Unlocked, kind: type[local.LocalBackend] = local.LocalBackend
+) -> repository.Repository:
+    """Opened afresh, without deriving a key."""
+    return repository.Repository.open(kind.open(ROOT, target), unlocked=unlocked)
+
+
+def unlock(target: files.Files, *secrets: keys.Secret) -> repository.Repository:
+    """Opened afresh by one of the secrets."""
+    return repository.Repository.open(local.LocalBackend.open(ROOT, target), secrets)
+
+
+def commit(repo: repository.Repository, message: str) -> repository.CommitResult:
+    sources = [
+        ingest.Source(name, memory.MemoryDisk.of(content), {"format": "raw"})
+        for name, content in CONTENTS[message].items()
+    ]
+    request = repository.CommitRequest("vm", message, "tester", "host")
+    return repo.commit(sources, request, repository.Effort(threads=1))
+
+
+def live(recording: recorder.RecordingFiles, kind: type[local.LocalBackend] = local.LocalBackend) -> keyring.Unlocked:
+    """The whole life, with what is acknowledged in the log; returns what unlocks the repository."""
+    unlocked = create(recording, kind).unlocked
+    recording.acknowledge(Opens((FIRST,)))
+    for message in ("one", "two", "three"):
+        assert commit(reopen(recording, unlocked, kind), message).created
+        recording.acknowledge(Committed(message))
+    ring = reopen(recording, unlocked, kind).keyring
+    added = add_key(ring, unlocked)
+    recording.acknowledge(Opens((FIRST, SECOND)))
+    ring.remove(next(slot.id for slot in ring.slots() if slot.id != added))
+    recording.acknowledge(Opens((SECOND,), refused=(FIRST,)))
+    return unlocked
+
+
+def add_key(ring: keyring.Keyring, unlocked: keyring.Unlocked) -> str:
+    info = ring.add(unlocked, SECOND, label="", created="2027-01-15T08:00:00Z", rng=os.urandom, profile=keys.CHEAPEST)
+    return info.id
+
+
+def check_commits(repo: repository.Repository, promised: set[str]) -> None:
+    """All promised commits are there, and whatever the history shows restores byte for byte."""
+    seen = set()
+    for found in repo.history():
+        seen.add(found.message)
+        restored = {}
+        for disk in found.disks:
+            target = memory.MemoryDisk(disk.size)
+            repo.restore(disk, target, threads=1)
+            restored[disk.name] = target.content()
+        assert restored == CONTENTS[found.message], f"wrong bytes in commit {found.message!r}"
+    assert seen >= promised, f"lost: {sorted(promised - seen)}"
+
+
+def check_keys(target: files.Files, opens: Opens) -> None:
+    for secret in opens.secrets:
+        unlock(target, secret)
+    for secret in opens.refused:
+        try:
+            unlock(target, secret)
+        except errors.NoKey:
+            continue
+        raise AssertionError("a removed key opens")
