@@ -56,7 +56,7 @@ def test_ambiguous_prefix_names_candidates() -> None:
     """A prefix of several commits is refused and the hint lists them."""
     repo = repos.create()
     template = repos.commit(repo, ("vm", b"x")).commit
-    ids = [repo.graph.store(dataclasses.replace(template, message=str(number)).encode()) for number in range(700)]
+    ids = [repo.graph.store(dataclasses.replace(template, message=str(number)).encode()) for number in range(2000)]
     prefixes = [item[:4] for item in ids]
     shared = next(prefix for prefix in prefixes if prefixes.count(prefix) > 1)
     with pytest.raises(errors.UsageError, match="ambiguous") as caught:

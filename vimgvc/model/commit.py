@@ -77,8 +77,9 @@ def decode(commit_id: str, body: bytes) -> Commit:
     """Parse `body`; that its hash is `commit_id` is the caller's to check. Raises `FormatError`."""
     where = f"commit {commit_id[:12]}"
     members = encoding.Members(encoding.loads_canonical(body, where), where)
-    if members.number("v") != 1:
-        raise errors.FormatError(where, "is of an unknown version")
+    version = members.number("v")
+    if version != 1:
+        raise errors.Unsupported(f"commit version {version}")
     if members.get("attachments", list):
         raise errors.Unsupported("attachments in a commit")
     disks = tuple(_decode_disk(item, where) for item in members.get("disks", list))

@@ -78,13 +78,10 @@ def _refuse_number(text: str) -> NoReturn:
 
 
 def _check(value: object, depth: int, where: str) -> None:
-    if depth > MAX_DEPTH:
-        raise errors.FormatError(where, "is nested too deeply")
-    if isinstance(value, dict):
-        for item in value.values():
-            _check(item, depth + 1, where)
-    elif isinstance(value, list):
-        for item in value:
+    if isinstance(value, dict | list):
+        if depth > MAX_DEPTH:
+            raise errors.FormatError(where, "is nested too deeply")
+        for item in value.values() if isinstance(value, dict) else value:
             _check(item, depth + 1, where)
     elif isinstance(value, int) and abs(value) > _MAX_INT:
         raise errors.FormatError(where, "has a number out of range")

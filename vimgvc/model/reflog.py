@@ -31,8 +31,9 @@ class Entry:
 
 def decode(body: bytes, where: str) -> Entry:
     members = encoding.Members(encoding.loads_canonical(body, where), where)
-    if members.number("v") != 1:
-        raise errors.FormatError(where, "is of an unknown version")
+    version = members.number("v")
+    if version != 1:
+        raise errors.Unsupported(f"ref entry version {version}")
     entry = Entry(
         kind=members.text("kind"),
         name=members.text("name"),

@@ -36,8 +36,10 @@ def decode(data: bytes) -> Config:
     if version != 1:
         raise errors.Unsupported(f"repository format {version}")
     for feature in members.get("features", list):
+        if not isinstance(feature, str):
+            raise errors.FormatError(NAME, "has a feature that is not text")
         if feature not in FEATURES:
-            raise errors.Unsupported(str(feature))
+            raise errors.Unsupported(feature)
     chunk = encoding.Members(members.get("chunk", dict), NAME)
     average, maximum, minimum = chunk.number("average"), chunk.number("maximum"), chunk.number("minimum")
     chunk.end()
