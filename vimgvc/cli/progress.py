@@ -46,7 +46,7 @@ class Bar:
     def __init__(self, out: output.Output, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
         self._lock = threading.Lock()
-        self._began = clock()
+        self._began = self._task_began = clock()
         self._shown: rich_progress.Progress | None = None
         self._task: rich_progress.TaskID | None = None
         self._name, self._unit = "", "bytes"
@@ -56,6 +56,7 @@ class Bar:
         with self._lock:
             self._name, self._total, self._unit = text.escape(task), total, unit
             self._done = self._new = self._stored = 0
+            self._task_began = self._clock()
             if self._shown is not None and self._task is not None:
                 self._shown.remove_task(self._task)
                 self._task = None
@@ -97,19 +98,22 @@ class Bar:
             self._shown.start()
         if self._task is None:
             self._task = self._shown.add_task(self._name, total=self._total or None, facts="")
-        facts = self.facts(self._shown.tasks[-1].finished_speed or self._shown.tasks[-1].speed)
-        self._shown.update(self._task, completed=self._done, facts=facts)
+        self._shown.update(self._task, completed=self._done, facts=self.facts())
 
-    def facts(self, rate: float | None) -> str:
-        """The words right of the bar; `rate` in units per second."""
-        if self._unit != "bytes":
-            return f"{self._done:,} of {self._total:,} {self._unit}" if self._total else f"{self._done:,} {self._unit}"
-        words = [text.size(self._done), f"{text.size(round(rate or 0))}/s"]
-        words += savings(self._done, self._new, self._stored)
-        return ", ".join(words)
+    def facts(self) -> str:
+        """The words right of the bar."""
+        elapsed = self._clock() - self._task_began
+        rate = self._done / elapsed if elapsed > 0 else 0.0
+        if self._unit == "bytes":
+            words = [text.size(self._done), f"{text.size(round(rate))}/s"]
+        else:
+            words = [f"{self._done:,} {self._unit}"]
+        if self._total and rate:
+            words.append(f"{_clock_time(max(0, self._total - self._done) / rate)} left")
+        return ", ".join(words + _savings(self._done, self._new, self._stored))
 
 
-def savings(done: int, new: int, stored: int) -> list[str]:
+def _savings(done: int, new: int, stored: int) -> list[str]:
     """How much deduplication and compression have saved, where they had a chance."""
     words = []
     if new:
@@ -119,18 +123,22 @@ def savings(done: int, new: int, stored: int) -> list[str]:
     return words
 
 
+def _clock_time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def _new_bar(out: output.Output) -> rich_progress.Progress:
     from rich import console, progress
 
     return progress.Progress(
         progress.TextColumn("{task.description}", markup=False),
-        progress.BarColumn(bar_width=None),
+        progress.BarColumn(bar_width=30),
         progress.TaskProgressColumn(),
         progress.TextColumn("{task.fields[facts]}", markup=False),
-        progress.TimeRemainingColumn(compact=True),
         console=console.Console(file=out.stderr, no_color=bool(out.environment.get("NO_COLOR"))),
         transient=True,
-        expand=True,
     )
 
 
