@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 from vimgvc import errors
@@ -17,7 +18,7 @@ def named(location: str) -> str:
         return location
     path = pathlib.Path(location)
     for candidate in (path, path / NAME):
-        if is_repository(candidate):
+        if _is_repository(candidate, meant=True):
             return str(candidate)
     what = "no repository there" if path.is_dir() else "not a directory" if path.exists() else "no such directory"
     raise errors.NoRepository(f"{location}: {what}", hint=_HINT)
@@ -26,15 +27,22 @@ def named(location: str) -> str:
 def nearest(start: pathlib.Path) -> str:
     """The repository in `start` or the nearest directory above it. Raises `NoRepository`."""
     for directory in (start, *start.parents):
-        for candidate in (directory / NAME, directory):
-            if is_repository(candidate):
+        for candidate, meant in ((directory / NAME, True), (directory, False)):
+            if _is_repository(candidate, meant=meant):
                 return str(candidate)
     raise errors.NoRepository(f"no repository here or above ({start})", hint=_HINT)
 
 
-def is_repository(path: pathlib.Path) -> bool:
-    """Whether `path` looks like one; a `config` that is lost must not hide the rest."""
+def _is_repository(path: pathlib.Path, *, meant: bool) -> bool:
+    """Whether `path` looks like one; a `config` that is lost must not hide the rest.
+
+    Where that cannot be seen: an error if the directory is `meant` to be one, else it is not.
+    """
     try:
         return (path / "config").is_file() or ((path / "packs").is_dir() and any((path / "keys").iterdir()))
-    except OSError:
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if meant and os.path.isdir(path):  # noqa: PTH112 - pathlib's raises what is being handled here
+            raise errors.from_os_error(error, str(path)) from error
         return False
