@@ -104,6 +104,13 @@ def test_c1_wrong_password(blob_of: keys.Secret) -> None:
             slots.open_slot(blob, secret, memory_limit=MEMORY)
 
 
+def test_a_key_file_is_not_a_passphrase() -> None:
+    """A passphrase that spells the content of the key file does not open the key file's slot."""
+    blob = make(keys.Secret("keyfile", b"the same bytes for both, 32 and more"))
+    with pytest.raises(errors.NoKey):
+        slots.open_slot(blob, keys.Secret("passphrase", b"the same bytes for both, 32 and more"), memory_limit=MEMORY)
+
+
 def test_c2_any_flipped_bit_is_damage(seed: int) -> None:
     """A slot with any bit flipped is damaged: it neither opens, nor is taken for a wrong secret, nor described."""
     blob = make()
@@ -124,7 +131,7 @@ NO_SLOTS = {
     "bare": b"{}",
     "number": b'{"checksum":1}',
     "text": b"\xff\xfe",
-    "huge": b" " * (slots.MAX_SLOT + 1),
+    "huge": changed(make(), more="x" * slots.MAX_SLOT),
     "cut": make()[:-1],
     "half": make()[:300],
     "newline": make() + b"\n",
@@ -283,6 +290,7 @@ def test_public_facts_are_authenticated(members: dict[str, str]) -> None:
         pytest.param({"kdf": {"name": "blake3", "salt": "AA" * 32}}, errors.FormatError, id="slot_member-upper"),
         pytest.param({"kdf": kdf()}, errors.FormatError, id="slot_kdf_name-argon2id"),
         pytest.param({"type": "passphrase"}, errors.FormatError, id="slot_kdf_name-blake3"),
+        pytest.param({"kdf": {"name": "md5", "salt": "00" * 32}}, errors.FormatError, id="slot_kdf_name-unknown"),
         pytest.param({"id": "00" * 15}, errors.FormatError, id="slot_member-id"),
         pytest.param({"id": "../" + "0" * 29}, errors.FormatError, id="slot_member-id-path"),
         pytest.param({"commitment": "00" * 33}, errors.FormatError, id="slot_member-commitment"),
