@@ -246,6 +246,15 @@ def test_x5_untouched_partial_file_does_not_stay(tmp_path: pathlib.Path) -> None
     assert _names(tmp_path) == []
 
 
+def test_x5_resumed_partial_file_stays(tmp_path: pathlib.Path) -> None:
+    """A second attempt that fails before its first byte does not lose what the first one wrote."""
+    target = _create(tmp_path, 3)
+    target.pwrite(0, memoryview(b"abc"))
+    target.abort()
+    _create(tmp_path, 3).abort()
+    assert (tmp_path / _PARTIAL).read_bytes() == b"abc"
+
+
 def test_x5_unwanted_partial_file_does_not_stay(tmp_path: pathlib.Path) -> None:
     """Asked not to keep it, abort removes a partial file that was written to."""
     target = _create(tmp_path)
@@ -286,11 +295,17 @@ def test_two_writers_of_one_target(tmp_path: pathlib.Path) -> None:
     assert _names(tmp_path) == ["disk.raw"]
 
 
-def test_partial_file_that_is_finished_before_the_lock(tmp_path: pathlib.Path) -> None:
-    """Who opened a partial file that got its final name before the lock was free does not write to it."""
+@pytest.mark.parametrize("followed", [False, True])
+def test_partial_file_that_is_finished_before_the_lock(followed: bool, tmp_path: pathlib.Path) -> None:
+    """Who opened a partial file that got its final name before the lock was free does not write to it.
+
+    `followed`: a third process has begun the next partial file by then.
+    """
     first = _create(tmp_path, 3)
     late = os.open(tmp_path / _PARTIAL, os.O_RDWR)
     first.finish()
+    if followed:
+        (tmp_path / _PARTIAL).write_bytes(b"")
     place = raw_target.FilePlace(str(tmp_path / "disk.raw"), tag="t1", force=True, present=None)
     assert not place._acquire(late, resumed=True)
     assert place.fd == -1

@@ -95,7 +95,9 @@ def test_reading_syncs_before_it_believes_holes(tmp_path: pathlib.Path) -> None:
     out = _strace(tmp_path, [*only, "-e", "trace=openat,fsync,lseek,/^preadv"], _READ)
     assert out.endswith("data\nsame")
     assert "=hole" in out
-    calls = [line.split("(")[0] for line in (tmp_path / "calls").read_text().splitlines() if "(" in line]
+    lines = [line for line in (tmp_path / "calls").read_text().splitlines() if "(" in line]
+    assert "O_NONBLOCK" in lines[0]  # what became a FIFO meanwhile must not make us wait
+    calls = [line.split("(")[0] for line in lines]
     assert calls[:2] == ["openat", "fsync"]
     assert calls[2:6] == ["lseek"] * 4
     assert [call.startswith("preadv") for call in calls[6:]] == [True]
@@ -160,6 +162,15 @@ def test_x5_order_of_finishing(tmp_path: pathlib.Path) -> None:
     assert f"{_PARTIAL}>" in calls[2]
     assert f"<{tmp_path}>" in calls[4]
     assert _content(tmp_path) == _EXPECTED
+
+
+def test_x5_resumption_syncs_first(tmp_path: pathlib.Path) -> None:
+    """What a partial file says of its holes is only asked after an fsync."""
+    (tmp_path / _PARTIAL).write_bytes(b"y" * 10)
+    out = _strace(tmp_path, ["-e", "trace=pwrite64,fallocate,fsync,renameat2"], _WRITE)
+    assert out == "finished"
+    names = [line.split("(")[0] for line in (tmp_path / "calls").read_text().splitlines() if "(" in line]
+    assert names == ["fsync", "pwrite64", "fallocate", "fsync", "renameat2", "fsync"]
 
 
 def test_d6_fsync_error_of_the_data(tmp_path: pathlib.Path) -> None:

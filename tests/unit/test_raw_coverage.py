@@ -27,6 +27,7 @@ def test_gaps_are_what_was_not_added(adds: _Adds, end: int) -> None:
     blocks, model = _filled(adds)
     gaps = list(blocks.gaps(end))
     assert [block for first, stop in gaps for block in range(first, stop)] == sorted(set(range(end)) - model)
+    assert all(first < stop for first, stop in gaps)
     assert all(stop < first for (_, stop), (first, _) in itertools.pairwise(gaps))
 
 

@@ -89,6 +89,24 @@ def test_i4_made_up_files_are_refused(path: str) -> None:
         raw.RawReader(path)
 
 
+def test_i4_made_up_files_elsewhere() -> None:
+    """A file of no size that gives bytes is refused wherever it lies; control groups are full of them."""
+    found = [path for path in pathlib.Path("/sys/fs/cgroup").glob("**/cgroup.procs") if path.stat().st_size == 0]
+    if not found or found[0].stat().st_dev == pathlib.Path("/sys").stat().st_dev:
+        pytest.skip("needs control groups mounted at /sys/fs/cgroup")
+    with pytest.raises(errors.UnsafeImage):
+        raw.RawReader(found[0])
+
+
+def test_i34_the_descriptor_decides(tmp_path: pathlib.Path) -> None:
+    """A FIFO that took the file's place between the first look and the opening is refused all the same."""
+    os.mkfifo(tmp_path / "fifo")
+    fd = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(errors.UnsafeImage):
+        raw._check_ordinary(fd, os.fstat(fd), "disk.raw")
+    os.close(fd)
+
+
 def test_missing_file(tmp_path: pathlib.Path) -> None:
     """A name that leads nowhere is NotFound, also when a file is where a folder should be."""
     (tmp_path / "file").write_bytes(b"")
