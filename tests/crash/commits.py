@@ -110,6 +110,11 @@ def add_key(ring: keyring.Keyring, unlocked: keyring.Unlocked) -> str:
     return info.id
 
 
+def change_key(ring: keyring.Keyring, unlocked: keyring.Unlocked, slot_id: str) -> None:
+    """A new slot for SECOND in place of one that has it."""
+    ring.change(unlocked, slot_id, SECOND, created="2027-01-15T09:00:00Z", rng=os.urandom, profile=keys.CHEAPEST)
+
+
 def check_commits(repo: repository.Repository, promised: set[str]) -> None:
     """All promised commits are there, and whatever the history shows restores byte for byte."""
     seen = set()

@@ -22,7 +22,7 @@ _SPACE = frozenset({"create", "write", "fsync", "close", "link", "rename_new", "
 _CHANGE = _SPACE | {"unlink"}
 _OPENING = frozenset({"create", "open", "scan", "fsync_dir", "lock"})
 _LOOKING = frozenset({"open", "pread", "scan", "status", "lock"})
-_ALL = _CHANGE | _LOOKING
+_ALL = _CHANGE | _LOOKING | {"close_read"}
 
 #: What each errno can be reported by. To close a descriptor needs none, and so on.
 APPLIES: dict[int, frozenset[str]] = {
@@ -32,8 +32,8 @@ APPLIES: dict[int, frozenset[str]] = {
     errno.EROFS: _CHANGE - {"write", "fsync", "close"},
     errno.EMFILE: _OPENING,
     errno.ENFILE: _OPENING,
-    errno.ENOMEM: _ALL - {"close"},
-    errno.EINTR: _ALL - {"close"},
+    errno.ENOMEM: _ALL - {"close", "close_read"},
+    errno.EINTR: _ALL - {"close", "close_read"},
     errno.EAGAIN: frozenset({"write", "pread"}),
     SHORT: frozenset({"write", "pread"}),
 }
@@ -72,10 +72,13 @@ class FaultyFiles:
         self.seen: list[str] = []
         self.inner = inner
         self._fault = fault
+        self._created: set[int] = set()
         self._guard = threading.Lock()
 
     def create(self, path: str) -> int:
-        return self._try("create", self.inner.create, path)
+        handle = self._try("create", self.inner.create, path)
+        self._created.add(handle)
+        return handle
 
     def write(self, handle: int, parts: Sequence[memoryview]) -> int:
         if self._strikes("write"):
@@ -93,8 +96,9 @@ class FaultyFiles:
     def close(self, handle: int) -> None:
         # Whatever it reports, the descriptor is closed.
         self.inner.close(handle)
-        if self._strikes("close"):
-            self._raise("close")
+        kind = "close" if handle in self._created else "close_read"
+        if self._strikes(kind):
+            self._raise(kind)
 
     def link(self, source: str, target: str) -> None:
         self._try("link", self.inner.link, source, target)

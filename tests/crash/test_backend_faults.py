@@ -112,7 +112,7 @@ def harmless(faulty: faults.FaultyFiles, fault: faults.Fault) -> bool:
     """Whether the fault is one that need not be told: interrupted, short, or only a temporary name stayed."""
     if fault.code in (errno.EINTR, faults.SHORT):
         return not fault.persistent or fault.code == faults.SHORT
-    return set(faulty.struck) == {"unlink"}
+    return set(faulty.struck) <= {"unlink", "close_read"}
 
 
 def run_with(fault: faults.Fault, disk: model.ModelFiles, blobs: workload.Blobs, expected: type[Exception]) -> None:

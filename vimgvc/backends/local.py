@@ -129,7 +129,9 @@ class LocalBackend:
                     raise protocol.too_short(name, size, end)
                 data = files_module.read_exactly(self._files, handle, end - offset, offset)
             finally:
-                self._files.close(handle)
+                # What has been read has been read.
+                with contextlib.suppress(OSError):
+                    self._files.close(handle)
         if len(data) != end - offset:
             raise protocol.too_short(name, offset + len(data), end)
         self._rely_on(path)
@@ -308,7 +310,7 @@ class LocalBackend:
             yield
         finally:
             if handle is not None:
-                self._files.close(handle)
+                self._release(handle)
 
     @contextlib.contextmanager
     def lock_exclusive(self) -> Iterator[None]:
@@ -318,6 +320,11 @@ class LocalBackend:
         try:
             yield
         finally:
+            self._release(handle)
+
+    def _release(self, handle: int) -> None:
+        # The descriptor is closed, and the lock gone with it, whatever is reported.
+        with contextlib.suppress(OSError):
             self._files.close(handle)
 
     def _take_lock(self, *, exclusive: bool) -> int:
