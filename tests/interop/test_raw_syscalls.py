@@ -30,7 +30,7 @@ try:
     source.pread_into(0, memoryview(buffer))
     print("same" if buffer == b"x" * 100_000 + bytes(100_000) + b"x" * 100_000 else "different")
 except errors.VimgvcError as error:
-    print(type(error).__name__, error.exit_code, error.message)
+    print(type(error).__name__, error.exit_code, error.message, "|", error.hint)
 """
 
 _WRITE = """
@@ -74,6 +74,11 @@ def _inject(*faults: str) -> list[str]:
     return ["-e", f"trace={calls}", *[part for fault in faults for part in ("-e", f"inject={fault}")]]
 
 
+def _calls(folder: pathlib.Path) -> list[str]:
+    """The recorded calls on anything in `folder`, and no others that Python may make."""
+    return [line for line in (folder / "calls").read_text().splitlines() if "(" in line and str(folder) in line]
+
+
 # --- reading --------------------------------------------------------------------------------------
 
 _DATA_ONLY = f"0+{_SIZE}=data\nsame"
@@ -95,12 +100,22 @@ def test_reading_syncs_before_it_believes_holes(tmp_path: pathlib.Path) -> None:
     out = _strace(tmp_path, [*only, "-e", "trace=openat,fsync,lseek,/^preadv"], _READ)
     assert out.endswith("data\nsame")
     assert "=hole" in out
-    lines = [line for line in (tmp_path / "calls").read_text().splitlines() if "(" in line]
+    lines = _calls(tmp_path)
     assert "O_NONBLOCK" in lines[0]  # what became a FIFO meanwhile must not make us wait
     calls = [line.split("(")[0] for line in lines]
     assert calls[:2] == ["openat", "fsync"]
     assert calls[2:6] == ["lseek"] * 4
     assert [call.startswith("preadv") for call in calls[6:]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [("openat:error=EACCES", "check the owner and mode"), ("openat:error=EMFILE", "ulimit -n")]
+)
+def test_unreadable_source(fault: str, said: str, tmp_path: pathlib.Path) -> None:
+    """A source that cannot be opened is one typed error with a hint what to do."""
+    out = _strace(tmp_path, [*_source(tmp_path), *_inject(fault)], _READ)
+    assert out.startswith(f"BackendError 1 {tmp_path / 'disk.raw'}: ")
+    assert said in out
 
 
 def test_i32_read_error_is_tried_once_more(tmp_path: pathlib.Path) -> None:
@@ -136,6 +151,12 @@ def test_i33_lost_writes_of_the_source(number: str, said: str, tmp_path: pathlib
     assert _strace(tmp_path, [*_source(tmp_path), *_inject(f"fsync:error={number}")], _READ).startswith(said)
 
 
+def test_i33_failed_question_for_holes(tmp_path: pathlib.Path) -> None:
+    """An error while asking for holes is an error, not a hole."""
+    out = _strace(tmp_path, [*_source(tmp_path), *_inject("lseek:error=EIO:when=2")], _READ)
+    assert out.startswith("BackendError 1 ")
+
+
 def test_i33_lying_file_system(tmp_path: pathlib.Path) -> None:
     """Data of no length, or holes that go nowhere, end in reading everything, not in a loop."""
     options = _inject("lseek:retval=0")
@@ -156,8 +177,8 @@ def test_x5_order_of_finishing(tmp_path: pathlib.Path) -> None:
     """The name appears after the data is durable, and the folder is durable after the name."""
     out = _strace(tmp_path, ["-e", "trace=pwrite64,fallocate,fsync,rename,renameat,renameat2,linkat"], _WRITE)
     assert out == "finished"
-    calls = (tmp_path / "calls").read_text().splitlines()
-    names = [line.split("(")[0] for line in calls if "(" in line]
+    calls = _calls(tmp_path)
+    names = [line.split("(")[0] for line in calls]
     assert names == ["pwrite64", "fallocate", "fsync", "renameat2", "fsync"]
     assert f"{_PARTIAL}>" in calls[2]
     assert f"<{tmp_path}>" in calls[4]
@@ -169,7 +190,7 @@ def test_x5_resumption_syncs_first(tmp_path: pathlib.Path) -> None:
     (tmp_path / _PARTIAL).write_bytes(b"y" * 10)
     out = _strace(tmp_path, ["-e", "trace=pwrite64,fallocate,fsync,renameat2"], _WRITE)
     assert out == "finished"
-    names = [line.split("(")[0] for line in (tmp_path / "calls").read_text().splitlines() if "(" in line]
+    names = [line.split("(")[0] for line in _calls(tmp_path)]
     assert names == ["fsync", "pwrite64", "fallocate", "fsync", "renameat2", "fsync"]
 
 

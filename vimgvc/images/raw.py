@@ -39,6 +39,8 @@ class RawReader:
             self._tells_holes = self._is_file and _synced(self._fd, self.path)
             self._state = self._look()
             self._size = self._state[0]
+            blocks = os.fstat(self._fd).st_blocks * 512 if self._is_file else self._size
+            self._allocated = min(blocks, self._size)
         except OSError as error:
             os.close(self._fd)
             raise errors.from_os_error(error, self.path) from error
@@ -52,7 +54,7 @@ class RawReader:
 
     @property
     def allocated_bytes(self) -> int:
-        return min(os.fstat(self._fd).st_blocks * 512, self._size) if self._is_file else self._size
+        return self._allocated
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         extents.check_range(self._size, offset, buffer.nbytes)

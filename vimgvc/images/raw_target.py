@@ -71,22 +71,27 @@ def open_place(
     """
     path = os.fspath(target)
     try:
-        present = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        present = None
+        present = _look(path)
+        if present is not None:
+            _check_target(path, present.st_mode, force=force)
+            if stat.S_ISBLK(present.st_mode):
+                return DevicePlace(path, size)
+        place = FilePlace(path, tag=tag, force=force, present=present)
+        try:
+            place.prepare(size, forbidden, data_bytes)
+        except BaseException:
+            place.release(keep=True)
+            raise
     except OSError as error:
         raise errors.from_os_error(error, path) from error
-    if present is not None:
-        _check_target(path, present.st_mode, force=force)
-        if stat.S_ISBLK(present.st_mode):
-            return DevicePlace(path, size)
-    place = FilePlace(path, tag=tag, force=force, present=present)
-    try:
-        place.prepare(size, forbidden, data_bytes)
-    except BaseException:
-        place.release(keep=True)
-        raise
     return place
+
+
+def _look(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def partial_name(name: str, tag: str) -> str:
@@ -194,8 +199,6 @@ class FilePlace:
                 except OSError as error:
                     raise self._not_ours() from error
                 resumed = True
-            except OSError as error:
-                raise errors.from_os_error(error, self._path) from error
             if self._acquire(fd, resumed=resumed):
                 return
 
@@ -346,8 +349,6 @@ def _open_folder(folder: str) -> int:
         return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise errors.NotFound("directory", folder, hint="create it first") from error
-    except OSError as error:
-        raise errors.from_os_error(error, folder) from error
 
 
 def _check_allowed(path: str, folder: str, forbidden: Sequence[Path]) -> None:
@@ -373,7 +374,7 @@ def _lock(fd: int, path: str) -> None:
         raise errors.Busy(f"{path}: is being written by another process", hint="wait until it is done") from error
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):  # some network file systems cannot
-            raise errors.from_os_error(error, path) from error
+            raise
 
 
 def _sync_folder(folder: int, path: str) -> None:
