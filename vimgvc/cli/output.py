@@ -82,10 +82,14 @@ class Output:
 
 
 def describe(error: errors.VimgvcError) -> dict[str, Any]:
-    """An error as JSON: `kind` is the class in snake case."""
-    name = type(error).__name__
-    kind = "".join(f"_{char.lower()}" if char.isupper() and at else char.lower() for at, char in enumerate(name))
-    return {"kind": kind, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+    """An error as JSON."""
+    return {"kind": kind(type(error)), "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+
+
+def kind(cls: type[errors.VimgvcError]) -> str:
+    """The class in snake case."""
+    name = cls.__name__
+    return "".join(f"_{char.lower()}" if char.isupper() and at else char.lower() for at, char in enumerate(name))
 
 
 def is_rich_terminal(stream: TextIO, environment: Mapping[str, str]) -> bool:

@@ -72,8 +72,7 @@ def open_repository(
     # the slot's word, not that of the public copy
     repo_id = config.decode(unlocked.config).id
     repo = Repository.open(backend, unlocked=unlocked, monitor=monitor, cache=cache_directory(environment, repo_id))
-    check_history(repo, environment, monitor)
-    note_history(repo, environment, monitor)
+    _check_history(repo, environment, monitor)
     return repo
 
 
@@ -86,24 +85,25 @@ def _backend(location: str, *, durable: bool) -> protocol.Backend:
     return local.LocalBackend(pathlib.Path(backend.url), durable=False)
 
 
-def check_history(repo: Repository, environment: Mapping[str, str], monitor: Monitor) -> None:
-    """Compare the repository with what this user saw of it before. Raises `Rollback`."""
-    _store(repo, environment, monitor).check(
-        repo.fingerprint, _heads(repo, monitor), lambda blind, seq: repo.logs.read(blind, seq).hash
-    )
+def _check_history(repo: Repository, environment: Mapping[str, str], monitor: Monitor) -> None:
+    """Compare the repository with what this user saw of it before, and remember that. Raises `Rollback`."""
+    store, heads = _store(repo, environment, monitor), _heads(repo, monitor)
+    store.check(repo.fingerprint, heads, lambda blind, seq: repo.logs.read(blind, seq).hash)
+    store.update(repo.fingerprint, heads, repo.keyring.blobs())
 
 
 def note_history(repo: Repository, environment: Mapping[str, str], monitor: Monitor, *, new: bool = False) -> None:
     """Remember what the repository shows now; `new`: it was made just now, whatever was there before."""
-    _store(repo, environment, monitor).update(repo.fingerprint, _heads(repo, monitor), repo.keyring.blobs(), new=new)
+    store = _store(repo, environment, monitor)
+    store.update(repo.fingerprint, _heads(repo, monitor), repo.keyring.blobs(), new=new)
 
 
 def _store(repo: Repository, environment: Mapping[str, str], monitor: Monitor) -> trust.TrustStore:
     return trust.TrustStore.of_user(environment, repo.id, repo.backend.url, monitor)
 
 
-def _heads(repo: Repository, monitor: Monitor) -> dict[str, trust.Now]:
-    return {blind: ref.head for blind, ref in repo.last_refs(monitor).items()}
+def _heads(repo: Repository, monitor: Monitor) -> dict[str, trust.Head]:
+    return {blind: (ref.entry.seq, ref.hash) for blind, ref in repo.last_refs(monitor).items()}
 
 
 def _public_id(backend: protocol.Backend) -> str | None:

@@ -20,7 +20,9 @@ class History:
 
 def run(repo: repository.Repository, revision: str | None, limit: int | None) -> History:
     """Raises `NotFound`, `UsageError`."""
-    return History(itertools.islice(repo.history(revision), limit), tips(repo))
+    ends = tips(repo)
+    commits = repo.graph.walk(ends) if revision is None else repo.history(revision)
+    return History(itertools.islice(commits, limit), ends)
 
 
 def tips(repo: repository.Repository) -> dict[str, list[str]]:
