@@ -9,7 +9,7 @@ from typing import Any
 from vimgvc import errors
 from vimgvc.model import encoding
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _COUNTERS = ("allocated_bytes", "read_bytes", "changed_bytes", "new_bytes", "stored_bytes")
 
 
