@@ -43,6 +43,16 @@ def unseal(key: bytes, nonce: bytes, sealed: bytes | memoryview, associated: byt
         raise errors.IntegrityError(where, "fails authentication") from error
 
 
+def unseal_into(
+    key: bytes, nonce: bytes, sealed: bytes | memoryview, associated: bytes, *, out: memoryview, where: str
+) -> None:
+    """Like `unseal`, into `out`, which has exactly the plaintext's length."""
+    try:
+        AESGCM(key).decrypt_into(nonce, sealed, associated, out)
+    except (InvalidTag, ValueError) as error:
+        raise errors.IntegrityError(where, "fails authentication") from error
+
+
 def padme(length: int) -> int:
     """`length` rounded up so that few sizes remain, at most 12 % more."""
     if length < 2:

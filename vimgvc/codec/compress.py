@@ -23,6 +23,27 @@ class Compressor:
         return ZSTD, frame
 
 
+class Checker:
+    """Tells whether frames of up to `capacity` plain bytes are what they were made of; for one thread."""
+
+    def __init__(self, capacity: int) -> None:
+        self._zstd = zstandard.ZstdDecompressor()
+        self._view = memoryview(bytearray(capacity))
+
+    def fits(self, codec: int, data: memoryview, buffer: bytearray, length: int) -> bool:
+        """Whether `data` decompresses to the first `length` bytes of `buffer`."""
+        if codec == ZSTD:
+            try:
+                with self._zstd.stream_reader(data, read_size=len(data)) as frame:
+                    if frame.readinto(self._view[:length]) != length or frame.read(1):
+                        return False
+            except zstandard.ZstdError:
+                return False
+            data = self._view[:length]
+        # startswith compares with memcmp; == between a memoryview and anything goes byte by byte.
+        return len(data) == length and buffer.startswith(data)
+
+
 class Decompressor:
     """Undoes `Compressor.compress`; not to be shared between threads."""
 

@@ -37,9 +37,10 @@ class Sealing:
     def open(self, kind: bytes, blob: bytes, where: str, context: bytes = b"") -> bytes:
         return aead.open_object((self.keys.meta, self.keys.hedge), kind, self.repo + context, blob, where)
 
-    def sealer(self, *, level: int, verify: bool) -> segment.Sealer:
-        """For one thread."""
-        return segment.Sealer(self.keys.segment, self.repo, self.rng, level=level, verify=verify)
+    def sealer(self, *, level: int, verify: bool, capacity: int) -> segment.Sealer:
+        """For one thread, and segments of up to `capacity` bytes."""
+        key, repo = self.keys.segment, self.repo
+        return segment.Sealer(key, repo, self.rng, level=level, verify=verify, capacity=capacity)
 
     def opener(self) -> segment.Opener:
         """For one thread."""

@@ -19,7 +19,7 @@ from vimgvc.disk import extents, protocol
 from vimgvc.model import geometry, manifest
 from vimgvc.monitor import Monitor
 from vimgvc.pipeline import crew, tree, window
-from vimgvc.store import writer
+from vimgvc.store import pack, writer
 
 SEGMENT_SIZE = 1 << 20
 TREE_SEGMENT_SIZE = 128 << 10
@@ -78,10 +78,11 @@ class _Item:
 class _Accumulator:
     """Collects slots of one kind and hands them over as segments. Not thread-safe."""
 
-    def __init__(self, kind: int, settings: Settings, out: writer.Writer, capacity: int) -> None:
-        self._kind, self._out, self._capacity = kind, out, capacity
-        self._sealer = settings.seals.sealer(level=settings.level, verify=settings.verify)
-        self._buffer = bytearray(capacity + max(geometry.WINDOW // 16, 65536))
+    def __init__(self, kind: int, settings: Settings, out: writer.Writer, size: int) -> None:
+        self._kind, self._out, self._size = kind, out, size
+        capacity = size + pack.MAX_SLOT[kind]
+        self._sealer = settings.seals.sealer(level=settings.level, verify=settings.verify, capacity=capacity)
+        self._buffer = bytearray(capacity)
         self._view = memoryview(self._buffer)
         self._fill = 0
         self._ids: list[bytes] = []
@@ -89,7 +90,7 @@ class _Accumulator:
         self.stored = 0
 
     def add(self, data: memoryview | bytes, item_id: bytes) -> None:
-        if self._fill and self._fill + len(data) > self._capacity:
+        if self._fill and self._fill + len(data) > self._size:
             self.flush()
         end = self._fill + len(data)
         self._view[self._fill : end] = data
@@ -107,6 +108,41 @@ class _Accumulator:
         self._fill, self._ids, self._lengths = 0, [], []
 
 
+class _Nodes:
+    """Collects manifest nodes; asks in batches which of them are new. Thread-safe."""
+
+    def __init__(self, settings: Settings, out: writer.Writer) -> None:
+        self._node_id, self._out = settings.seals.node_id, out
+        self._segment = _Accumulator(segment.TREE, settings, out, TREE_SEGMENT_SIZE)
+        self._lock = threading.Lock()
+        self._waiting: dict[bytes, bytes] = {}
+        self._size = 0
+
+    def put(self, node: bytes) -> bytes:
+        """The identifier of `node`, which is stored by the end of `flush` at the latest."""
+        node_id = self._node_id(node)
+        with self._lock:
+            if node_id not in self._waiting:
+                self._waiting[node_id] = node
+                self._size += len(node)
+            if self._size >= TREE_SEGMENT_SIZE:
+                self._add_new()
+        return node_id
+
+    def flush(self) -> int:
+        """Returns the bytes stored for nodes so far."""
+        with self._lock:
+            self._add_new()
+            self._segment.flush()
+            return self._segment.stored
+
+    def _add_new(self) -> None:
+        ids = list(self._waiting)
+        for at in self._out.claim(ids):
+            self._segment.add(self._waiting[ids[at]], ids[at])
+        self._waiting, self._size = {}, 0
+
+
 class _Ingest:
     """One disk on its way into the store; shared by the workers."""
 
@@ -115,18 +151,11 @@ class _Ingest:
         self.size = source.reader.size
         self.counters = Counters()
         self._lock = threading.Lock()
-        self._nodes = _Accumulator(segment.TREE, settings, out, TREE_SEGMENT_SIZE)
-        self._node_lock = threading.Lock()
+        self._nodes = _Nodes(settings, out)
+        self.put_node = self._nodes.put
         self._tree = tree.Builder(self.size, self.put_node)
         self._done: dict[int, tuple[int, bytes | None]] = {}
         self._next = 0
-
-    def put_node(self, node: bytes) -> bytes:
-        node_id = self.settings.seals.node_id(node)
-        if self.out.claim([node_id]):
-            with self._node_lock:
-                self._nodes.add(node, node_id)
-        return node_id
 
     def leaf_done(self, item: _Item, leaf_id: bytes | None) -> None:
         """Leaves come in any order; the tree takes them ascending."""
@@ -150,8 +179,7 @@ class _Ingest:
 
     def finish(self) -> bytes:
         root = self._tree.finish()
-        self._nodes.flush()
-        self.counters.stored += self._nodes.stored
+        self.counters.stored += self._nodes.flush()
         return root
 
 
