@@ -24,6 +24,7 @@ def draw(results: Results, path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    from matplotlib import patches
     from matplotlib import pyplot as plt
 
     times = {
@@ -38,7 +39,7 @@ def draw(results: Results, path: Path) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(13, 6), width_ratios=(3, 2), layout="constrained")
     for panel, groups, title in zip(panels, (times, sizes), ("seconds", "stored MiB"), strict=True):
         _bars(panel, {name: values for name, values in groups.items() if values}, title)
-    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
+    handles = [patches.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
     figure.legend(handles, COLOURS, loc="outside lower center", ncols=len(COLOURS), frameon=False)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -67,11 +67,19 @@ class Vimgvc:
         self._program, self._options = program, options
 
     def env(self) -> Mapping[str, str]:
-        repository = str(self.place / "repo")
-        return {**base_env(self.place), "VIMGVC_REPOSITORY": repository, "VIMGVC_PASSWORD": PASSWORD}
+        return {**base_env(self.place), "VIMGVC_REPOSITORY": str(self.place / "repo")}
 
     def start(self) -> Sequence[Argv]:
-        return [[self._program, "init", str(self.place / "repo")], [self._program, "key", "remember"]]
+        password = str(self.place / "password")
+        return [
+            ["sh", "-c", 'umask 077; printf %s "$2" > "$1"', "sh", password, PASSWORD],
+            [self._program, "init", str(self.place / "repo"), *self.with_passphrase()],
+            [self._program, "key", "remember", *self.with_passphrase()],
+        ]
+
+    def with_passphrase(self) -> Argv:
+        """Options that have the key derived: what is given is used, even when a key is remembered."""
+        return ["--password-file", str(self.place / "password")]
 
     def commit(self, disk: str, label: str) -> Argv:
         return [self._program, "commit", disk, "-m", label, "--json", *self._options]
