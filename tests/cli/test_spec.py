@@ -89,13 +89,22 @@ def _classes(base: type[errors.VimgvcError]) -> list[type[errors.VimgvcError]]:
 
 
 def test_kinds_of_errors_are_those_of_the_specification() -> None:
-    """Every class of error is a kind in the table, with its exit code."""
+    """Every class of error is a kind in the table, with its exit code; private ones are what they are made from."""
     listed = {
         name: int(code)
         for names, code in re.findall(r"^\| (`.+?`) \| (\d+) \|$", _SPEC, re.MULTILINE)
         for name in re.findall(r"`([a-z_]+)`", names)
     }
     assert listed == {output.kind(cls): cls.exit_code for cls in _classes(errors.VimgvcError)}
+
+
+def test_private_errors_have_a_public_kind() -> None:
+    """A class that a module derives for itself does not become part of the interface."""
+
+    class Special(errors.FormatError):
+        pass
+
+    assert output.kind(Special) == "format_error"
 
 
 def test_damage_has_the_fields_of_the_specification(

@@ -87,8 +87,8 @@ def describe(error: errors.VimgvcError) -> dict[str, Any]:
 
 
 def kind(cls: type[errors.VimgvcError]) -> str:
-    """The class in snake case."""
-    name = cls.__name__
+    """The class in snake case: the nearest public one."""
+    name = next(one.__name__ for one in cls.__mro__ if one.__module__ == errors.__name__)
     return "".join(f"_{char.lower()}" if char.isupper() and at else char.lower() for at, char in enumerate(name))
 
 
