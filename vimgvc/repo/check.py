@@ -27,6 +27,8 @@ from vimgvc.store import catalog, index, objects, pack
 if TYPE_CHECKING:
     from vimgvc.repo.repository import Repository
 
+#: What reading a blob may raise; none of it stops the check of the others.
+_UNREADABLE = (errors.IntegrityError, errors.NotFound, errors.BackendError)
 QUICK, DEFAULT, DATA = "quick", "default", "data"
 _READ = 4 << 20
 _MAX_RANGES = 100
@@ -91,7 +93,7 @@ def verify(repo: Repository, level: str, subset: tuple[int, int] | None, monitor
 def _check_config(repo: Repository, result: VerifyResult) -> None:
     try:
         public = repo.backend.get(config.NAME)
-    except (errors.IntegrityError, errors.NotFound) as error:
+    except _UNREADABLE as error:
         result.problems.append(Problem("config", config.NAME, _reason(error)))
     else:
         if public != repo.unlocked.config:
@@ -146,7 +148,7 @@ class _PackCheck:
         number, name, size = item
         try:
             segments, chunks = self._check(number, name, size)
-        except (errors.IntegrityError, errors.NotFound) as error:
+        except _UNREADABLE as error:
             with self._lock:
                 self._bad.packs[number] = name
                 self._result.problems.append(Problem("pack", name, _reason(error)))
@@ -187,7 +189,7 @@ class _PackCheck:
             for slot, (offset, length) in enumerate(zip(offsets.tolist(), lengths.tolist(), strict=True)):
                 data = memoryview(plain)[offset : offset + length]
                 self._store.seals.check_slot(table.kind, data, ids[slot * 32 : slot * 32 + 32], where)
-        except (errors.IntegrityError, errors.NotFound) as error:
+        except _UNREADABLE as error:
             with self._lock:
                 self._bad.segments[number, segment_number] = name
             self._report(name, f"segment {segment_number} {_reason(error)}")
@@ -198,7 +200,10 @@ class _PackCheck:
 
 
 def _reason(error: errors.VimgvcError) -> str:
-    return error.reason if isinstance(error, errors.IntegrityError) else "is missing"
+    """Damage, loss and a place that does not let us read are told apart."""
+    if isinstance(error, errors.IntegrityError):
+        return error.reason
+    return "is missing" if isinstance(error, errors.NotFound) else f"cannot be read: {error.message}"
 
 
 def _check_refs(repo: Repository, result: VerifyResult, monitor: Monitor) -> None:
@@ -207,7 +212,7 @@ def _check_refs(repo: Repository, result: VerifyResult, monitor: Monitor) -> Non
         try:
             for _ in repo.logs.walk(blind):
                 pass
-        except (errors.IntegrityError, errors.NotFound) as error:
+        except _UNREADABLE as error:
             result.problems.append(Problem("ref", ref.entry.name, str(error)))
         target = ref.entry.commit
         if target is not None and target not in stored:
@@ -221,7 +226,7 @@ def _commits(repo: Repository, result: VerifyResult) -> list[commits.Commit]:
     for commit_id in stored:
         try:
             readable.append(repo.graph.load(commit_id))
-        except (errors.IntegrityError, errors.NotFound) as error:
+        except _UNREADABLE as error:
             result.problems.append(Problem("commit", commit_id, _reason(error)))
     for commit in readable:
         for parent in commit.parents:
@@ -250,7 +255,7 @@ class _Disks:
         name = f"{commit.id[:12]}:{disk.name}"
         try:
             source = tree.Tree(self._store, bytes.fromhex(disk.manifest))
-        except errors.IntegrityError as error:
+        except _UNREADABLE as error:
             self._result.problems.append(Problem("disk", name, str(error), (f"{name} 0+{disk.size}",)))
             return
         if source.size != disk.size:
@@ -276,7 +281,7 @@ class _Disks:
             else:
                 for child, child_id in source.inner(level, start, node_id).children.items():
                     self._walk(source, level - 1, start + child * geometry.span(level - 1), child_id, ranges)
-        except errors.IntegrityError as error:
+        except _UNREADABLE as error:
             end = min((start + geometry.span(level)) * geometry.WINDOW, source.size)
             ranges.append((start * geometry.WINDOW, end - start * geometry.WINDOW, str(error)))
         if len(ranges) == before:

@@ -75,6 +75,9 @@ def _adopt(
         except errors.IntegrityError as error:
             unreadable[name] = error.reason
             continue
+        except errors.BackendError as error:
+            unreadable[name] = f"cannot be read: {error.message}"
+            continue
         except errors.NotFound:
             continue
         segments, slots = table.places()
