@@ -19,7 +19,7 @@ CLOSED_PIPE = 141
 _TRACEBACK = "VIMGVC_TRACEBACK"
 
 #: By class, the first that fits.
-_HINTS: dict[type[errors.VimgvcError], str] = {
+HINTS: dict[type[errors.VimgvcError], str] = {
     errors.UsageError: "see 'vimgvc --help'",
     errors.NotFound: "check how it is spelled",
     errors.NoRepository: "make one with 'vimgvc init', or name one with --repo DIR",
@@ -106,7 +106,7 @@ def as_vimgvc_error(error: BaseException) -> errors.VimgvcError:
 
 def _hint(error: errors.VimgvcError) -> str:
     """What to do about an error that does not say so itself."""
-    return next(hint for kind, hint in _HINTS.items() if isinstance(error, kind))
+    return next(hint for kind, hint in HINTS.items() if isinstance(error, kind))
 
 
 def _place(error: BaseException) -> str:
