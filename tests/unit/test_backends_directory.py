@@ -126,6 +126,10 @@ class TestOpen:
         for location in ("s3://bucket/name", "file://otherhost/x", "sftp://h/p", "", "a\0b"):
             with pytest.raises(errors.UsageError):
                 registry.open_backend(location)
+        assert [registry.open_backend(str(spaced), durable=on).capabilities.durable for on in (True, False)] == [
+            True,
+            False,
+        ]
         made = registry.open_backend(str(root.with_name("new")), create=True)
         assert made.put(protocol.CONFIG, [b"x"])
 

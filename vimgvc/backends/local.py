@@ -87,9 +87,9 @@ class LocalBackend:
         return backend
 
     @classmethod
-    def open(cls, root: pathlib.Path, files: files_module.Files | None = None) -> LocalBackend:
+    def open(cls, root: pathlib.Path, files: files_module.Files | None = None, *, durable: bool = True) -> LocalBackend:
         """The backend in an existing repository directory; raises `NoRepository`."""
-        backend = cls(root, files)
+        backend = cls(root, files, durable=durable)
         if not skeleton.is_repository(backend):
             raise errors.NoRepository(f"no repository at {backend.url}", hint="make one with 'vimgvc init DIR'")
         return backend
