@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vimgvc import monitor
 from vimgvc.backends import memory, protocol
 from vimgvc.codec import keys
 from vimgvc.disk import memory as disk_memory
@@ -50,9 +51,9 @@ def create(backend: protocol.Backend | None = None, average: int = 65536) -> rep
     )
 
 
-def reopen(repo: repository.Repository, monitor: Collector | None = None) -> repository.Repository:
+def reopen(repo: repository.Repository, progress: Collector | None = None) -> repository.Repository:
     """The same place opened afresh, without anything remembered."""
-    return repository.Repository.open(repo.backend, [SECRET], monitor=monitor, clock=repo.clock)
+    return repository.Repository.open(repo.backend, [SECRET], monitor=progress, clock=repo.clock)
 
 
 def commit(
@@ -60,18 +61,18 @@ def commit(
     *disks: tuple[str, bytes],
     branch: str = "vm",
     allow_empty: bool = False,
-    monitor: Collector | None = None,
+    progress: Collector | None = None,
     threads: int | None = None,
 ) -> repository.CommitResult:
     sources = [ingest.Source(name, disk_memory.MemoryDisk.of(data), {"format": "raw"}) for name, data in disks]
     request = repository.CommitRequest(branch, f"state of {branch}", "tester", "host", allow_empty=allow_empty)
-    return repo.commit(sources, request, repository.Effort(threads=threads), monitor)
+    return repo.commit(sources, request, repository.Effort(threads=threads), progress)
 
 
 def restore(repo: repository.Repository, revision: str, name: str | None = None) -> bytes:
     disk = repo.resolve(revision).disk(name)
     target = disk_memory.MemoryDisk(disk.size)
-    repo.restore(disk, target)
+    repo.open_disk(disk).restore(target, monitor.NullMonitor())
     return target.content()
 
 

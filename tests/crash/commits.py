@@ -9,7 +9,7 @@ import pathlib
 
 from tests import repos
 from tests.crash import model, recorder
-from vimgvc import errors
+from vimgvc import errors, monitor
 from vimgvc.backends import files, local
 from vimgvc.codec import keys
 from vimgvc.disk import memory
@@ -123,7 +123,7 @@ def check_commits(repo: repository.Repository, promised: set[str]) -> None:
         restored = {}
         for disk in found.disks:
             target = memory.MemoryDisk(disk.size)
-            repo.restore(disk, target, threads=1)
+            repo.open_disk(disk).restore(target, monitor.NullMonitor(), threads=1)
             restored[disk.name] = target.content()
         assert restored == CONTENTS[found.message], f"wrong bytes in commit {found.message!r}"
     assert seen >= promised, f"lost: {sorted(promised - seen)}"

@@ -47,9 +47,17 @@ def run(
     found = repo.resolve(name)
     disk = found.disk(disk_name or None)
     path = _default_target(disk) if target is None else target
-    writer = raw.RawWriter(path, disk.size, tag=disk.manifest[:16], force=force, forbidden=[repo.backend.url])
+    stored = repo.open_disk(disk, monitor)
+    writer = raw.RawWriter(
+        path,
+        disk.size,
+        tag=disk.manifest[:16],
+        force=force,
+        forbidden=[repo.backend.url],
+        data_bytes=stored.data_bytes(),
+    )
     resumed = writer.resumed
-    result = repo.restore(disk, writer, monitor, threads)
+    result = stored.restore(writer, monitor, threads)
     return Restored(found, disk, path, result.bytes_written, result.seconds, resumed)
 
 

@@ -208,6 +208,7 @@ def materialize(
     Raises `IntegrityError` before any wrong byte is written. A target that was filled before
     (`resumed`) is compared first and gets only what differs.
     """
+    assert writer.size == source.size
     job = _Job(store, source.size, writer, monitor)
     monitor.start("restoring", data_bytes(source))
     if writer.resumed:

@@ -343,9 +343,10 @@ def parse_kit(kit: bytes) -> tuple[str, dict[str, bytes]]:
     return repo_id, found
 
 
-def machine_limit() -> int:
-    """The memory, in bytes, that opening a slot may take on this machine."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def machine_limit(memory: int | None = None) -> int:
+    """The memory that opening a slot may take on a machine with `memory` (None: this one), in bytes."""
+    if memory is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(max(memory // 4, keys.MEMORY_ALWAYS), keys.MEMORY_KIB[-1] << 10)
 
 

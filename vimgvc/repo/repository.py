@@ -23,9 +23,8 @@ from vimgvc.repo import refs
 if TYPE_CHECKING:
     import pathlib
 
-    from vimgvc.disk import protocol as disk_protocol
     from vimgvc.pipeline import ingest
-    from vimgvc.repo import check, statistics
+    from vimgvc.repo import check, disk, statistics
     from vimgvc.store import objects as objects_module
 
 Clock = Callable[[], float]
@@ -58,12 +57,6 @@ class CommitResult:
     commit: commits.Commit
     seconds: float
     created: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreResult:
-    bytes_written: int
-    seconds: float
 
 
 @dataclass(slots=True)
@@ -172,28 +165,11 @@ class Repository:
 
         return recording.record(self, sources, request, effort or Effort(), monitor or NullMonitor())
 
-    def restore(
-        self,
-        disk: commits.Disk,
-        writer: disk_protocol.Target,
-        monitor: Monitor | None = None,
-        threads: int | None = None,
-    ) -> RestoreResult:
-        """Write a disk of a commit and finish the writer, or abort it and raise."""
-        from vimgvc.pipeline import crew, materialize, tree
+    def open_disk(self, facts: commits.Disk, monitor: Monitor | None = None) -> disk.StoredDisk:
+        """A disk of a commit, to be restored. Raises `IntegrityError` when its manifest's root is lost."""
+        from vimgvc.repo import disk
 
-        monitor = monitor or NullMonitor()
-        started = time.monotonic()
-        try:
-            store = self.objects(monitor)
-            source = tree.Tree(store, bytes.fromhex(disk.manifest))
-            _check_size(disk, source.size, writer.size)
-            written = materialize.materialize(store, source, writer, threads or crew.default_threads(), monitor)
-            writer.finish()
-        except BaseException:
-            writer.abort()
-            raise
-        return RestoreResult(written, time.monotonic() - started)
+        return disk.StoredDisk(self.objects(monitor or NullMonitor()), facts)
 
     def verify(
         self, level: str = "default", subset: tuple[int, int] | None = None, monitor: Monitor | None = None
@@ -218,11 +194,6 @@ class Repository:
     def writing(self) -> contextlib.AbstractContextManager[None]:
         """Held while something is added: keeps `gc` away, lets other writers in."""
         return self.backend.lock_shared()
-
-
-def _check_size(disk: commits.Disk, *sizes: int) -> None:
-    if any(size != disk.size for size in sizes):
-        raise errors.IntegrityError(f"disk {disk.name}", "has another size than its manifest")
 
 
 def _config(backend: protocol.Backend, unlocked: keyring_module.Unlocked, monitor: Monitor) -> config_module.Config:
