@@ -661,6 +661,20 @@ def test_c20_unlocked_keys_do_not_show(backend: protocol.Backend) -> None:
     assert unlocked != ring.unlock(FIRST)
 
 
-def test_memory_limit_is_that_of_the_machine_but_never_below_the_default() -> None:
-    """What is written by default opens on every machine, and never more than 2 GiB are taken."""
-    assert keys.DEFAULT.memory_kib << 10 <= keyring.machine_limit() <= 2 << 30
+@pytest.mark.parametrize(("memory", "limit"), [(512, 256), (1024, 256), (4096, 1024), (8192, 2048), (65536, 2048)])
+def test_memory_limit_is_a_quarter_within_bounds(memory: int, limit: int) -> None:
+    """A quarter of the machine's memory (MiB), at most what the format allows; what is written by default always."""
+    assert keyring.machine_limit(memory << 20) == limit << 20
+    assert keyring.machine_limit() >= keys.DEFAULT.memory_kib << 10
+
+
+def test_a_slot_that_is_cached_as_well_is_tried_once() -> None:
+    """Nobody waits twice for a slot that the repository and the cache both have."""
+    backend = memory.MemoryBackend()
+    profile = keys.KdfProfile("", 16 << 10, 1, 1)
+    ring = keyring.Keyring(backend)
+    ring.add(OPEN, PASSPHRASE, label="", created=CREATED, rng=counted(), profile=profile)
+    reported = Collected()
+    with pytest.raises(errors.FormatError):
+        keyring.Keyring(backend, memory_limit=8 << 20, cached=ring.blobs()).unlock(PASSPHRASE, reported)
+    assert len(reported.problems) == 1
