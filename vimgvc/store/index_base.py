@@ -27,7 +27,7 @@ class Limits:
     """
 
     unsaved: int = 1 << 18
-    loaded: int = 1 << 20
+    loaded: int = 1 << 19
     parts: int = 64
     smallest_cached: int = 1 << 16
     smallest_added: int = 1 << 14
