@@ -68,10 +68,11 @@ def test_d9_a_repository_without_room(
 def test_d9_a_target_without_room(
     small_disk: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A restore to a place that is too small ends with 24, and its name does not appear there."""
+    """A restore to a place that is too small ends with 24, and nothing is left there."""
     _make(tmp_path / "repository", tmp_path)
     assert main.run(["--repo", "repository", "commit", "large.img", "-q"]) == 0
     assert main.run(["--repo", "repository", "restore", "large", str(small_disk / "out.img"), "--json"]) == 24
     told = json.loads(capsys.readouterr().err)["error"]
     assert (told["kind"], told["exit_code"]) == ("no_space", 24)
     assert not (small_disk / "out.img").exists()
+    assert list(small_disk.iterdir()) == []

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vimgvc import errors
 from vimgvc.cli import session, sources, text, verb
 
 app = verb.new_app()
@@ -18,7 +19,7 @@ app = verb.new_app()
       vimgvc init                              in .vimgvc of this directory
       vimgvc init /srv/disks                   in /srv/disks
       vimgvc init --password-file /root/pass   without a question
-      vimgvc init --key-file disks.key         no passphrase
+      vimgvc init --key-file disks.key         32 to 1024 random bytes, mode 600
 
     Without the passphrase nobody can read the repository, nor can you: keep it,
     and see 'vimgvc key add --new-recovery-code' and 'vimgvc key export'.
@@ -48,6 +49,11 @@ def init(
     chunk_size = text.parse_option("--average", average)
     command.check_average(chunk_size)
     profile = access.price(text.parse_option("--kdf-memory", kdf_memory))
+    if run.options.recovery_code:
+        raise errors.UsageError(
+            "a new repository cannot begin with a recovery code",
+            hint="begin with a passphrase, then 'vimgvc key add --new-recovery-code'",
+        )
     secret = sources.given(run.options, run.environment) or sources.asked_twice("new passphrase")
     with run.progress() as monitor:
         made = command.run(
