@@ -81,7 +81,8 @@ def verify(repo: Repository, level: str, subset: tuple[int, int] | None, monitor
     result = VerifyResult()
     repo.keyring.slots(_Notes("key", "keys", result, monitor))
     _check_config(repo, result)
-    found = catalog.open_catalog(repo.backend, repo.seals, repo.cache, NullMonitor())
+    # Without the cache: it would hide an index object that was damaged since it was read.
+    found = catalog.open_catalog(repo.backend, repo.seals, None, NullMonitor())
     _report_catalog(found, result)
     store = objects.Objects(repo.backend, repo.seals, found.index)
     bad = _check_packs(store, level, subset, result, monitor)
