@@ -119,7 +119,6 @@ def test_user_directories_follow_the_xdg_specification() -> None:
     for function, variable, default in (
         (userfiles.config_directory, "XDG_CONFIG_HOME", "/home/me/.config/vimgvc"),
         (userfiles.state_directory, "XDG_STATE_HOME", "/home/me/.local/state/vimgvc"),
-        (userfiles.cache_directory, "XDG_CACHE_HOME", "/home/me/.cache/vimgvc"),
     ):
         assert str(function(home)) == default
         assert str(function(home | {variable: "/x"})) == "/x/vimgvc"

@@ -102,8 +102,10 @@ def _store(repo: Repository, environment: Mapping[str, str], monitor: Monitor) -
     return trust.TrustStore.of_user(environment, repo.id, repo.backend.url, monitor)
 
 
-def _heads(repo: Repository, monitor: Monitor) -> dict[str, trust.Head]:
-    return {blind: (ref.entry.seq, ref.hash) for blind, ref in repo.last_refs(monitor).items()}
+def _heads(repo: Repository, monitor: Monitor) -> dict[str, trust.Now]:
+    """The end of every log; a damaged entry is still there, which is no rollback."""
+    there: dict[str, trust.Now] = {blind: (seq, None) for blind, seq in repo.logs.ends().items()}
+    return there | {blind: ref.head for blind, ref in repo.last_refs(monitor).items()}
 
 
 def _public_id(backend: protocol.Backend) -> str | None:

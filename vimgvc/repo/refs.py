@@ -42,11 +42,15 @@ class Refs:
 
     def last(self, monitor: Monitor) -> dict[str, Ref]:
         """Blind → end of every log; what cannot be read is reported, a log without a readable entry left out."""
+        ends = ((blind, self._end(blind, seq, monitor)) for blind, seq in sorted(self.ends().items()))
+        return {blind: end for blind, end in ends if end}
+
+    def ends(self) -> dict[str, int]:
+        """Blind → number of the last entry of every log, readable or not."""
         newest: dict[str, int] = {}
         for blind, seq in self._places():
             newest[blind] = max(seq, newest.get(blind, 0))
-        ends = ((blind, self._end(blind, seq, monitor)) for blind, seq in sorted(newest.items()))
-        return {blind: end for blind, end in ends if end}
+        return newest
 
     def _end(self, blind: str, last: int, monitor: Monitor) -> Ref | None:
         for seq in range(last, 0, -1):

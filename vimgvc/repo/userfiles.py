@@ -34,11 +34,6 @@ def state_directory(environ: Mapping[str, str]) -> pathlib.Path | None:
     return _xdg(environ, "XDG_STATE_HOME", ".local/state")
 
 
-def cache_directory(environ: Mapping[str, str]) -> pathlib.Path | None:
-    """Where copies live that can be made again, None for a user without a home."""
-    return _xdg(environ, "XDG_CACHE_HOME", ".cache")
-
-
 def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> pathlib.Path | None:
     for base, below in ((environ.get(variable, ""), ""), (environ.get("HOME", ""), below_home)):
         if base.startswith("/"):
