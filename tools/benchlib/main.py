@@ -16,7 +16,7 @@ from benchlib import machine, measures, peers, report, session
 from benchlib.results import Results
 
 NOTES = (
-    "The data of the disks is in the page cache, their holes are not. Repositories are on the same filesystem.",
+    "Repositories are on the filesystem of the disks. vimgvc syncs what it restores before it ends, others do not.",
     "What earlier runs wrote is synced before each run.",
     "vimgvc uses a remembered key; restic (scrypt) and borg (PBKDF2) derive theirs in every command.",
     "limit: read, hash, compress and seal with the same libraries and threads, and store nothing.",
@@ -35,6 +35,11 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--tools", metavar="TOOL,...", help=f"of: {', '.join(measures.ALL)}")
     parser.add_argument("--corpus", type=Path, default=machine.ROOT / ".corpus", help="where the disks are (.corpus)")
     parser.add_argument("--results", type=Path, default=machine.ROOT / ".bench", help="where to work (.bench)")
+    parser.add_argument(
+        "--cached-holes",
+        action="store_true",
+        help="have the holes of the disks in the page cache too: the best case for tools that read them",
+    )
     options = parser.parse_args(words)
     options.only = options.only.split(",") if options.only else ["debian"] if options.quick else list(measures.MEASURES)
     options.tools = options.tools.split(",") if options.tools else list(measures.ALL)
@@ -68,6 +73,11 @@ def find_programs(wanted: list[str]) -> tuple[dict[str, str], dict[str, str]]:
     return {name: program for name, program in programs.items() if name in wanted}, versions
 
 
+def notes(options: argparse.Namespace) -> list[str]:
+    holes = "their holes too" if options.cached_holes else "their holes are not, as nothing else reads them"
+    return [f"The data of the disks is in the page cache, {holes}.", *NOTES]
+
+
 def facts(options: argparse.Namespace, versions: dict[str, str]) -> dict[str, Any]:
     """What somebody needs to judge the numbers."""
     model = ""
@@ -87,7 +97,7 @@ def facts(options: argparse.Namespace, versions: dict[str, str]) -> dict[str, An
         "repetitions": options.n,
         "versions": versions,
         "disks": json.loads(disks.read_text()) if disks.exists() else {},
-        "notes": NOTES,
+        "notes": notes(options),
     }
 
 
@@ -98,7 +108,9 @@ def perform(options: argparse.Namespace) -> None:
     about = facts(options, versions)
     results = Results()
     work = options.results.resolve() / "work"
-    bench = measures.Bench(session.Session(work, options.corpus.resolve(), results), programs, options.n)
+    bench = measures.Bench(
+        session.Session(work, options.corpus.resolve(), results, cached_holes=options.cached_holes), programs, options.n
+    )
     try:
         for name in options.only:
             measures.MEASURES[name][1](bench)
@@ -111,7 +123,7 @@ def perform(options: argparse.Namespace) -> None:
 def publish(results: Results, about: dict[str, Any], folder: Path) -> None:
     """Print the tables; write them, the JSON and the chart, under the time of the run and as `latest`."""
     stem = folder / f"bench-{about['when'].replace(':', '')}"
-    written = report.text(results, NOTES)
+    written = report.text(results, about["notes"])
     stem.with_suffix(".md").write_text(written)
     stem.with_suffix(".json").write_text(json.dumps({"about": about, **results.document()}, indent=1) + "\n")
     try:

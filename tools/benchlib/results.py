@@ -142,6 +142,8 @@ TARGETS = (
     _near_limit("unchanged, read again", "unchanged, read again"),
     _faster("restore", "restic", 2, "restore"),
     _faster("restore", "borg", 5, "restore"),
+    _faster("restore and sync", "restic", 2, "restore and sync"),
+    _faster("restore and sync", "borg", 5, "restore and sync"),
     _smaller("three versions", "restic", 0.92, "three versions"),
     _smaller("three versions", "borg", 0.90, "three versions"),
     _smaller("a second machine adds", "restic", 0.65, "a second machine adds"),

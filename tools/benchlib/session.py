@@ -22,8 +22,9 @@ class Session:
     successive versions of one disk have one name.
     """
 
-    def __init__(self, work: Path, corpus: Path, results: Results) -> None:
+    def __init__(self, work: Path, corpus: Path, results: Results, *, cached_holes: bool = False) -> None:
         self.work, self.corpus, self.results = work, corpus, results
+        self._cached_holes = cached_holes
         self._disks = work / "disks"
 
     def begin(self, tools: Sequence[Tool]) -> None:
@@ -46,7 +47,7 @@ class Session:
             raise machine.BenchError(f"the disks and the work must be on one filesystem: {error}") from error
 
     def commit(self, measure: str, tool: Tool, disk: str, label: str, repetition: int) -> None:
-        sparse.warm(self._disks / disk)
+        sparse.warm(self._disks / disk, holes=self._cached_holes)
         run = self._run(tool, tool.commit(disk, label))
         facts = last_document(run.output) if tool.name.startswith("vimgvc") else {}
         self._record(measure, tool, repetition, run, facts)

@@ -29,14 +29,18 @@ def data_bytes(path: Path) -> int:
         return sum(length for _start, length in data_extents(file.fileno()))
 
 
-def warm(path: Path) -> None:
-    """Have the data in the page cache, and the holes not.
+def warm(path: Path, *, holes: bool = False) -> None:
+    """Have the data in the page cache, and the holes not, or also.
 
     Zeros that some tool read from a hole stay in the page cache like data. Whoever reads the holes first
     would pay for all who read them later, and nothing but such tools ever reads the holes of a disk.
     """
     buffer = memoryview(bytearray(STEP))
     with path.open("rb") as file:
+        if holes:
+            while file.readinto(buffer):
+                pass
+            return
         end = 0
         for start, length in data_extents(file.fileno()):
             if start > end:  # a length of 0 would mean all the rest
