@@ -100,6 +100,8 @@ class ModelFiles:
         self._next_handle = 1000
         self._locks: dict[int, tuple[int, bool]] = {}
         self._guard = threading.RLock()
+        # Of paths that were looked up; forgotten whenever a name comes or goes.
+        self._found: dict[str, int] = {}
         for path in directories:
             self._make_durable(path)
 
@@ -154,6 +156,7 @@ class ModelFiles:
         with self._guard:
             place = self._directory(directory)
             number = self._add(f"{directory}/.template", File())
+            self._found.clear()
             place.durable = place.names = {**place.names, **dict.fromkeys(names, number)}
             place.changes.clear()
             self.unlink(f"{directory}/.template")
@@ -201,7 +204,7 @@ class ModelFiles:
             number = self._find(source)
             if name in directory.names:
                 raise _error(errno.EEXIST, target)
-            directory.change({name: number})
+            self._change(directory, {name: number})
 
     def rename_new(self, source: str, target: str) -> None:
         with self._guard:
@@ -211,14 +214,14 @@ class ModelFiles:
             number = self._find(source)
             if name in directory.names:
                 raise _error(errno.EEXIST, target)
-            directory.change({old_name: None, name: number})
+            self._change(directory, {old_name: None, name: number})
 
     def unlink(self, path: str) -> None:
         with self._guard:
             directory, name = self._place(path)
             if isinstance(self._nodes[self._find(path)], Directory):
                 raise _error(errno.EISDIR, path)
-            directory.change({name: None})
+            self._change(directory, {name: None})
 
     def mkdir(self, path: str) -> None:
         with self._guard:
@@ -293,6 +296,12 @@ class ModelFiles:
     # --- nodes ---------------------------------------------------------------------------------------
 
     def _find(self, path: str) -> int:
+        number = self._found.get(path)
+        if number is None:
+            number = self._found[path] = self._walk(path)
+        return number
+
+    def _walk(self, path: str) -> int:
         number = 0
         for name in path.strip("/").split("/") if path != "/" else ():
             node = self._nodes[number]
@@ -302,6 +311,10 @@ class ModelFiles:
                 raise _error(errno.ENOENT, path)
             number = node.names[name]
         return number
+
+    def _change(self, directory: Directory, names: dict[str, int | None]) -> None:
+        self._found.clear()
+        directory.change(names)
 
     def _directory(self, path: str) -> Directory:
         node = self._nodes[self._find(path)]
@@ -321,7 +334,7 @@ class ModelFiles:
         self._next_node += 1
         self._nodes[number] = node
         self._modified[number] = self.now
-        directory.change({name: number})
+        self._change(directory, {name: number})
         return number
 
     def _open_node(self, number: int) -> int:
