@@ -9,6 +9,11 @@ from vimgvc import errors
 RAW, ZSTD = 0, 1
 
 
+def encoder(level: int) -> bytes:
+    """What makes one encoding of the same bytes differ from another: library and level."""
+    return f"zstd {zstandard.ZSTD_VERSION} {level}".encode()
+
+
 class Compressor:
     """Compresses one segment after another; not to be shared between threads."""
 

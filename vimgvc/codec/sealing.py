@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from vimgvc import errors
-from vimgvc.codec import aead, keys, segment
+from vimgvc.codec import aead, compress, keys, segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,14 @@ class Sealing:
 
     def sealer(self, *, level: int, verify: bool, capacity: int) -> segment.Sealer:
         """For one thread, and segments of up to `capacity` bytes."""
-        key, repo = self.keys.segment, self.repo
-        return segment.Sealer(key, repo, self.rng, level=level, verify=verify, capacity=capacity)
+        # Hedged: were the generator to repeat itself, another encoding of the same chunks has another nonce.
+        encoder = compress.encoder(level)
+
+        def nonce() -> bytes:
+            random = aead.random_bytes(self.rng, aead.NONCE_SIZE)
+            return blake3(random + encoder, key=self.keys.hedge).digest(aead.NONCE_SIZE)
+
+        return segment.Sealer(self.keys.segment, self.repo, nonce, level=level, verify=verify, capacity=capacity)
 
     def opener(self) -> segment.Opener:
         """For one thread."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -33,12 +34,16 @@ class Shape:
 class Sealer:
     """Compresses, seals and reads back segments of up to `capacity` bytes, for one thread; buffers are reused.
 
+    `nonce` returns 12 bytes that are new each time.
+
     `verify` opens every sealed segment again and compares it with what went in, because a
     compressor, a cipher or memory that fails would otherwise be noticed at the restore.
     """
 
-    def __init__(self, key: bytes, repo: bytes, rng: aead.Rng, *, level: int, verify: bool, capacity: int) -> None:
-        self._key, self._repo, self._rng = key, repo, rng
+    def __init__(
+        self, key: bytes, repo: bytes, nonce: Callable[[], bytes], *, level: int, verify: bool, capacity: int
+    ) -> None:
+        self._key, self._repo, self._nonce = key, repo, nonce
         self._compressor = compress.Compressor(level)
         self._out = memoryview(bytearray(capacity + OVERHEAD))
         self._checker = compress.Checker(capacity) if verify else None
@@ -50,7 +55,7 @@ class Sealer:
         stored = len(data) + OVERHEAD
         shape = Shape(kind, codec, length, stored)
         associated = shape.associated(self._repo, ids)
-        nonce = aead.random_bytes(self._rng, aead.NONCE_SIZE)
+        nonce = self._nonce()
         out = self._out[:stored]
         out[: aead.NONCE_SIZE] = nonce
         key = blake3(associated, key=self._key).digest()

@@ -47,11 +47,13 @@ def open_catalog(
 
     found = index.Index.open(sorted(names), load, cache, monitor)
     there = objects.pack_sizes(backend.list("packs"))
-    known = {item.name: item.size for item in found.packs()}
+    known: dict[str, set[int]] = {}
+    for item in found.packs():
+        known.setdefault(item.name, set()).add(item.size)
     missing = {
-        name: f"has {there[name]} bytes instead of {size}" if name in there else "is missing"
-        for name, size in known.items()
-        if there.get(name) != size
+        name: f"has {there[name]} bytes instead of {max(sizes)}" if name in there else "is missing"
+        for name, sizes in known.items()
+        if there.get(name) not in sizes
     }
     found.drop_packs(missing)
     strangers = {name: size for name, size in there.items() if name not in known}
