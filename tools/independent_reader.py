@@ -49,7 +49,7 @@ class Refused(Exception):
 
 
 #: Besides, a tag that does not fit, what does not decompress, and what is no JSON, UTF-8 or number.
-BAD = (Refused, InvalidTag, zstandard.ZstdError, ValueError, OSError)
+BAD = (Refused, InvalidTag, zstandard.ZstdError, ValueError, RecursionError, OSError)
 
 
 def need(condition: object, reason: str, kind: str = "FormatError") -> None:
@@ -259,7 +259,7 @@ class Keys:
         name = f"{entry['kind']}\0{entry['name']}".encode()
         need(blake3(name, key=self.ref).hexdigest(16) == blind, "the entry belongs to another name")
         for other, seen in entry["seen"].items():
-            need(re.fullmatch(HEX16, other) and type(seen) is list and len(seen) == 2, "seen is malformed")
+            need(re.fullmatch(HEX16, other) and type(seen) is list and len(seen) == 2 and seen[0], "seen is malformed")
             members(dict(zip("nh", seen, strict=True)), {"n": int, "h": HEX32})
         return dict(entry)
 
@@ -358,12 +358,12 @@ class Repository:
     def restore(self, commit: dict[str, Any], name: str, target: pathlib.Path) -> None:
         (disk,) = [disk for disk in commit["disks"] if name in ("", disk["name"])]
         level, size, top = parse_root(self.slot(bytes.fromhex(disk["manifest"]), 2))
-        need(size == disk["size"], "commit and manifest disagree about the size")
+        need(size == disk["size"], "the manifest has another size", "IntegrityError")
         with target.open("xb") as file:
             file.truncate(size)
             for at, identifier, length in self.chunks(top, level, 0, size) if any(top) else ():
                 data = self.slot(identifier, 1)
-                need(len(data) == length, "the chunk is not as long as its run")
+                need(len(data) == length, "the chunk is not as long as its run", "IntegrityError")
                 file.seek(at)
                 file.write(data[: size - at])
 

@@ -1,0 +1,1 @@
+"""What specs/vectors is made by. Nothing of the package imports it."""
