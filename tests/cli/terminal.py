@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-_ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Terminal:
@@ -30,7 +30,7 @@ class Terminal:
     ) -> None:
         self._master, self._slave = os.openpty()
         self.shown = b""
-        own = {"PYTHONPATH": str(_ROOT), "TERM": "xterm", "COLUMNS": "120", "LINES": "40", **(environment or {})}
+        own = {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120", "LINES": "40", **(environment or {})}
         self.process = subprocess.Popen(
             ["setsid", "--ctty", sys.executable, "-m", "vimgvc", *arguments],
             cwd=directory,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import signal
@@ -133,7 +134,10 @@ def test_progress_on_a_terminal(repository: pathlib.Path) -> None:
 def test_no_progress_in_a_pipe(repository: pathlib.Path) -> None:
     """Without a terminal there is not a byte on standard error."""
     command = [sys.executable, "-m", "vimgvc", "commit", "big.img", "--level", "4"]
-    result = subprocess.run(command, cwd=repository, capture_output=True, check=True, start_new_session=True)
+    environment = {**os.environ, "PYTHONPATH": str(terminal.ROOT)}
+    result = subprocess.run(
+        command, cwd=repository, env=environment, capture_output=True, check=True, start_new_session=True
+    )
     assert result.stderr == b""
     assert result.stdout.startswith(b"[big ")
 
@@ -171,7 +175,8 @@ def test_d14_an_ignored_signal_stays_ignored(tmp_path: pathlib.Path) -> None:
     hang_up = "sh -c 'kill -HUP $PPID; echo secret'"
     script = 'trap "" HUP; exec "$0" -m vimgvc init --kdf-memory 64MiB --password-command "$1"'
     command = ["sh", "-c", script, sys.executable, hang_up]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(terminal.ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert (result.returncode, result.stderr) == (0, b"")
 
 

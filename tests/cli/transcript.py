@@ -120,7 +120,9 @@ class Player:
             for name, script in _SHIMS.items():
                 (shims / name).write_text(script)
                 (shims / name).chmod(0o755)
-        environment = {**os.environ, "PATH": f"{shims}:{os.environ['PATH']}", "PYTHONPATH": str(_ROOT)}
+        # the usual buffering, whatever the one who runs the tests prefers
+        own = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        environment = {**own, "PATH": f"{shims}:{os.environ['PATH']}", "PYTHONPATH": str(_ROOT)}
         result = subprocess.run(
             ["sh", "-c", command],
             cwd=self.directory,

@@ -42,9 +42,7 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     code = run(sys.argv[1:])
-    if code == CLOSED_PIPE:
-        # the interpreter would flush again at its end, and complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _drop_what_cannot_be_written()
     return code
 
 
@@ -133,6 +131,15 @@ def _hold_standard_descriptors() -> None:
     os.close(descriptor)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Whoever waits for the output knows by now; the interpreter would try once more at its end, and complain."""
+    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _forbid_core_dumps() -> None:
