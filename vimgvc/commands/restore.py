@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ def run(
         )
     found = repo.resolve(name)
     disk = found.disk(disk_name or None)
-    path = _default_target(disk) if target is None else target
+    path = default_target(disk) if target is None else target
     stored = repo.open_disk(disk, monitor)
     writer = raw.RawWriter(
         path,
@@ -61,9 +62,14 @@ def run(
     return Restored(found, disk, path, result.bytes_written, result.seconds, resumed)
 
 
-def _default_target(disk: commits.Disk) -> str:
+def default_target(disk: commits.Disk) -> str:
     """A file name made of the disk's; what somebody else committed does not choose the directory."""
     name = f"{disk.name}.img"
-    if pathlib.PurePath(name).name != name or name.startswith(".") or not name.isprintable():
+    if (
+        pathlib.PurePath(name).name != name
+        or name.startswith(".")
+        or not name.isprintable()
+        or len(os.fsencode(name)) > 255
+    ):
         raise errors.UsageError(f"the disk's name is no file name: {disk.name}", hint="say where to restore it to")
     return name
