@@ -20,7 +20,7 @@ COLOURS = {
 
 
 def draw(results: Results, path: Path) -> None:
-    """Two panels, seconds and stored MiB. Raises ImportError without matplotlib."""
+    """Two panels, seconds and stored MiB; nothing for a run without them. Raises ImportError without matplotlib."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -36,6 +36,8 @@ def draw(results: Results, path: Path) -> None:
         for measure in SIZES
         if (stored := results.stored.get(measure))
     }
+    if not any(times.values()):
+        return
     figure, panels = plt.subplots(1, 2, figsize=(13, 6), width_ratios=(3, 2), layout="constrained")
     for panel, groups, title in zip(panels, (times, sizes), ("seconds", "stored MiB"), strict=True):
         _bars(panel, {name: values for name, values in groups.items() if values}, title)

@@ -23,7 +23,7 @@ class Peer:
 PEERS = (
     Peer("restic", ("version",), (0, 17), "from your distribution, or a release from https://restic.net"),
     Peer("borg", ("--version",), (1, 2), "apt-get install borgbackup, or https://www.borgbackup.org"),
-    Peer("desync", ("--help",), (), "go install github.com/folbricht/desync/cmd/desync@latest"),
+    Peer("desync", ("--help",), (), "from your distribution, or its project page https://github.com/folbricht/desync"),
     Peer("qemu-img", ("--version",), (5, 1), "apt-get install qemu-utils"),
 )
 
