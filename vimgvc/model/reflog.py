@@ -9,6 +9,7 @@ from vimgvc import errors
 from vimgvc.model import commit, encoding
 
 BRANCH, TAG = "branch", "tag"
+_LONGEST = 200
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\@{}]|\.\.|//|^[-./]|[./]$|\.lock$")
 
 
@@ -63,7 +64,7 @@ def _decode_seen(value: dict[str, object], where: str) -> dict[str, list[int | s
 
 def check_name(name: str) -> str:
     """`name` when it may be a branch or tag (the rules of git's ref names, and no `@{}`); else `UsageError`."""
-    if not name or len(name) > 200 or _FORBIDDEN.search(name):
+    if not name or len(name) > _LONGEST or _FORBIDDEN.search(name):
         raise errors.UsageError(
             f"not a valid branch name: {name!r}",
             hint="use letters, digits and - _ . / without spaces, '..', '~', '^' or ':'",
@@ -72,7 +73,9 @@ def check_name(name: str) -> str:
 
 
 def name_from_stem(stem: str) -> str:
-    """A valid branch name made from a file's stem."""
-    name = re.sub(r"[^\w./-]+", "-", stem, flags=re.ASCII)
-    name = re.sub(r"\.\.+", ".", name).strip("-./")
-    return check_name(name.removesuffix(".lock") or "disk")
+    """A valid branch name made from a file's stem, whatever it is."""
+    name = re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII)
+    name = re.sub(r"\.\.+", ".", name)[:_LONGEST]
+    while name != (shorter := name.strip("-.").removesuffix(".lock")):
+        name = shorter
+    return check_name(name or "disk")
