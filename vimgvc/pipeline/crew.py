@@ -59,15 +59,16 @@ def run(items: Iterator[T], make: Callable[[], Worker[T]], threads: int) -> None
     """Have `threads` workers from `make` do all `items`; raises the first failure."""
     crew = _Crew(items, make)
     team = [threading.Thread(target=crew.labour, name=f"vimgvc-{number}") for number in range(max(1, threads))]
-    for thread in team:
-        thread.start()
     try:
+        for thread in team:
+            thread.start()
         for thread in team:
             thread.join()
     except BaseException as error:
         crew.stop(error)
         for thread in team:
-            thread.join()
+            if thread.ident is not None:  # was started
+                thread.join()
         raise
     if crew.failure is not None:
         raise crew.failure

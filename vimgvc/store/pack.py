@@ -19,6 +19,8 @@ MAX_SIZE = 256 << 20
 MAX_SLOT = {segment.DATA: 262144, segment.TREE: 65536}
 HEADER_SIZE, TAIL_SIZE = 24, 16
 _MAX_SEGMENTS = 65535
+#: Chunks that compress to a few bytes each would make a table, in memory and in the pack, larger than MAX_SIZE.
+_MAX_SLOTS = 1 << 17
 _TAIL_MAGIC = b"vimgvcE\x01"
 
 _SEGMENT = np.dtype(
@@ -141,7 +143,8 @@ class Builder:
 
     @property
     def is_full(self) -> bool:
-        return self._fill >= TARGET_SIZE or len(self._segments) >= _MAX_SEGMENTS
+        few = len(self._segments) < _MAX_SEGMENTS and len(self._lengths) < _MAX_SLOTS
+        return self._fill >= TARGET_SIZE or not few
 
     def add(self, shape: segment.Shape, stored: memoryview, ids: bytes, lengths: Sequence[int]) -> None:
         end = self._fill + len(stored)
@@ -171,6 +174,7 @@ class Builder:
         for part in parts:
             hasher.update(part)
         size = sum(len(part) for part in parts)
+        assert size <= MAX_SIZE
         return Finished(hasher.hexdigest(), size, len(table), decode_table(body, "new pack"), parts)
 
 

@@ -75,9 +75,7 @@ class Writer:
 
     def finish(self) -> None:
         """Everything added is durable and indexed; raises what went wrong."""
-        for builder in self._builders.values():
-            if builder:
-                self._put(builder)
+        self._put_rest()
         self._stop()
         self._raise()
         self._check_reused()
@@ -85,15 +83,24 @@ class Writer:
         self._backend.sync()
 
     def abort(self, *, keep: bool) -> None:
-        """Stop early. `keep`: store what was collected, so that the next try finds it."""
+        """Stop early, also when `finish` was interrupted; never raises.
+
+        `keep`: store what was collected, so that the next try finds it.
+        """
         if keep:
-            with contextlib.suppress(BaseException):
-                self.finish()
-            return
+            with contextlib.suppress(Exception):
+                self._put_rest()
         self._stop()
         # Packs that are complete are found again by their tables even without an index object.
-        with contextlib.suppress(errors.VimgvcError):
+        with contextlib.suppress(Exception):
             self._flush_index()
+
+    def _put_rest(self) -> None:
+        for kind in list(self._builders):
+            # Taken out first: whoever comes again after an interruption must not put it twice.
+            builder = self._builders.pop(kind)
+            if builder:
+                self._put(builder)
 
     def _put(self, builder: pack.Builder) -> None:
         self._raise()

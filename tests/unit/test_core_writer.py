@@ -1,0 +1,175 @@
+"""The writer of packs at its limits: interruptions, failures, very many slots."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from tests import repos
+from vimgvc import errors
+from vimgvc.backends import memory, protocol
+from vimgvc.codec import segment
+from vimgvc.disk import memory as disk_memory
+from vimgvc.pipeline import crew, ingest
+from vimgvc.repo import repository
+from vimgvc.store import catalog, pack, writer
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [thread.name for thread in set(threading.enumerate()) - before]
+    assert left == []
+
+
+def _writer(repo: repository.Repository) -> writer.Writer:
+    found = catalog.open_catalog(repo.backend, repo.seals, None, repos.Collector())
+    return writer.Writer(repo.backend, repo.seals, found.index)
+
+
+def _add(repo: repository.Repository, out: writer.Writer, kind: int, datas: Sequence[bytes]) -> None:
+    """Claim, seal and hand over one segment."""
+    ids = [repo.seals.slot_id(kind, data) for data in datas]
+    assert out.claim(ids) == list(range(len(ids)))
+    plain = bytearray(b"".join(datas))
+    sealer = repo.seals.sealer(level=3, verify=True, capacity=len(plain))
+    shape, stored = sealer.seal(kind, plain, len(plain), b"".join(ids))
+    out.add(shape, stored, b"".join(ids), [len(data) for data in datas])
+
+
+class _Interrupting(memory.MemoryBackend):
+    """Sends this process a SIGINT while the first pack is put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.armed = False
+
+    def put(self, name: str, parts: Sequence[protocol.Buffer]) -> bool:
+        if self.armed and name.startswith("packs"):
+            self.armed = False
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().put(name, parts)
+
+
+@pytest.mark.timeout(20)
+def test_d14_interrupted_while_finishing() -> None:
+    """Ctrl-C while the last packs are stored ends the writer, with everything stored and indexed once."""
+    place = _Interrupting()
+    repo = repos.create(place)
+    out = _writer(repo)
+    chunk, node = repos.noise(1, 8192), b"a node"
+    _add(repo, out, segment.DATA, [chunk])
+    _add(repo, out, segment.TREE, [node])
+    place.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        out.finish()
+    out.abort(keep=True)
+    assert sorted(name.partition("/")[0] for name in place._blobs if name[0] in "pi") == ["index", "packs", "packs"]
+    found = catalog.open_catalog(place, repo.seals, None, repos.Collector())
+    assert found.adopted == 0
+    wanted = np.frombuffer(repo.seals.chunk_id(chunk) + repo.seals.node_id(node), np.uint8).reshape(2, 32)
+    assert found.index.contains(wanted).all()
+
+
+class _Full(memory.MemoryBackend):
+    """Has no space for packs."""
+
+    def put(self, name: str, parts: Sequence[protocol.Buffer]) -> bool:
+        if name.startswith("packs"):
+            raise errors.NoSpace("no space")
+        return super().put(name, parts)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("keep", [True, False])
+def test_d14_interrupted_after_a_failure(keep: bool) -> None:
+    """When storing fails and then Ctrl-C comes, the writer's thread ends all the same."""
+    repo = repos.create(_Full())
+    out = _writer(repo)
+    for number in range(34):
+        _add(repo, out, segment.DATA, [repos.noise(100 * number + part, 256 * KIB) for part in range(4)])
+    _add(repo, out, segment.TREE, [b"a node"])
+    with pytest.raises(errors.NoSpace):
+        out.finish()
+    out.abort(keep=keep)
+
+
+class _Source(disk_memory.MemoryDisk):
+    """Sends a SIGINT when its end is read."""
+
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        if offset + len(buffer) == self.size:
+            os.kill(os.getpid(), signal.SIGINT)
+        super().pread_into(offset, buffer)
+
+
+@pytest.mark.timeout(60)
+def test_d14_interrupted_commit_is_continued(seed: int) -> None:
+    """After Ctrl-C in the middle of a commit, what was sealed is found again and the next commit works."""
+    data = repos.noise(seed, 24 * MIB)
+    repo = repos.create()
+    with pytest.raises(KeyboardInterrupt):
+        repo.commit(
+            [ingest.Source("vm", _Source.of(data), {})],
+            repository.CommitRequest("vm", "", "", ""),
+            repository.Effort(threads=2),
+        )
+    assert repo.branches() == {}
+    again = repos.commit(repos.reopen(repo), ("vm", data))
+    assert again.commit.disk().new_bytes < 12 * MIB
+    assert repos.restore(repo, "vm") == data
+    assert repo.verify("data").problems == []
+
+
+class _Counting:
+    def __init__(self) -> None:
+        self.done = threading.Event()
+
+    def work(self, item: int) -> None:
+        self.done.set()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.timeout(20)
+def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the system refuses the second thread, the first one stops and is joined before the error is raised."""
+    honest = threading.Thread.start
+    worker = _Counting()
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "vimgvc-1":
+            worker.done.wait()
+            raise RuntimeError("can't start new thread")
+        honest(thread)
+
+    def endless() -> Iterator[int]:
+        while True:
+            yield 1
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="new thread"):
+        crew.run(endless(), lambda: worker, 2)
+
+
+def test_pack_of_very_many_slots_is_closed() -> None:
+    """However well its chunks compress, a pack's table stays a small part of what a reader accepts."""
+    builder = pack.Builder(segment.DATA, bytes(16), bytearray())
+    shape = segment.Shape(segment.DATA, 1, 256 * 4096, 100)
+    segments = 0
+    while not builder.is_full:
+        builder.add(shape, memoryview(bytes(100)), np.arange(256 * 4).astype(">u8").tobytes(), [4096] * 256)
+        segments += 1
+    done = builder.finish(lambda body: body)
+    assert segments > 100
+    assert 2 * done.table_length < 32 * MIB
+    assert done.size < pack.MAX_SIZE
