@@ -1,6 +1,6 @@
-"""The two Linux calls that Python's `os` lacks. Nothing else in the package uses ctypes.
+"""The three Linux calls that Python's `os` lacks. Nothing else in the package uses ctypes.
 
-Both say whether the call exists for these files: False means "not here, do without".
+They say whether the call exists for these files: False means "not here, do without".
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 _KEEP_SIZE = 0x01  # <linux/falloc.h>
 _PUNCH_HOLE = 0x02
+_START_WRITING = 0x02  # SYNC_FILE_RANGE_WRITE of <linux/fs.h>
 _RENAME_NOREPLACE = 0x01  # <linux/fs.h>
 
 # EINVAL: a range that this device cannot zero by itself, or a flag that this file system lacks.
@@ -40,6 +41,21 @@ def punch_hole(fd: int, offset: int, length: int) -> bool:
         if number != errno.EINTR:
             raise OSError(number, os.strerror(number))
     return True
+
+
+def start_writeback(fd: int) -> bool:
+    """Have the kernel begin to write what a file has in memory, without waiting.
+
+    Nothing is promised by it, and no error is lost: `fsync` afterwards still tells what failed.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "sync_file_range"):
+        return False
+    call = libc.sync_file_range
+    call.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return bool(call(fd, 0, 0, _START_WRITING) == 0)
 
 
 def rename_noreplace(folder: int, old: str, new: str) -> bool:

@@ -12,12 +12,15 @@ from collections.abc import Iterator, Sequence
 
 from vimgvc import errors
 from vimgvc.disk import extents
-from vimgvc.images import descriptor, device, raw_target
+from vimgvc.images import descriptor, device, libc, raw_target
 
 Path = str | os.PathLike[str]
 
 # Regular files on these answer reads with what the kernel makes up then; their size says nothing.
 _MADE_UP = ("/proc", "/sys")
+
+#: Bytes after which the kernel is asked to begin writing, so that the disk works while we decompress.
+_WRITEBACK = 64 << 20
 
 
 class RawReader:
@@ -114,6 +117,7 @@ class RawWriter:
             target, size, tag=tag, force=force, forbidden=forbidden, data_bytes=data_bytes
         )
         self._open = True
+        self._unwritten = 0
 
     @property
     def size(self) -> int:
@@ -128,6 +132,11 @@ class RawWriter:
         if data.nbytes:
             self._place.about_to_write(offset, data.nbytes)
             descriptor.write_all(self._place.fd, self.path, offset, data)
+            # A race between threads only changes when the disk is put to work.
+            self._unwritten += data.nbytes
+            if self._unwritten >= _WRITEBACK:
+                self._unwritten = 0
+                libc.start_writeback(self._place.fd)
 
     def zero(self, offset: int, length: int) -> None:
         self._check(offset, length)
