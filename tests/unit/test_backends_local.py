@@ -138,6 +138,24 @@ class TestPut:
                 place.get(name)
         assert list(place.list("packs")) == []
 
+    def test_deleted_is_gone_for_good(self, root: pathlib.Path) -> None:
+        """A blob that was deleted does not come back with the next power cut."""
+        disk = model.ModelFiles([str(root.parent)])
+        place = local.LocalBackend.create(root, disk)
+        place.put(backend.pack(1), [b"x"])
+        place.sync()
+        place.delete(backend.pack(1))
+        assert not disk.pending()
+        assert list(place.list("packs")) == []
+
+    def test_file_that_shrinks(self, place: local.LocalBackend, root: pathlib.Path) -> None:
+        """A file that somebody cuts off while it is read is damage, not a short answer."""
+        name = backend.pack(1)
+        place.put(name, [b"0123456789"])
+        with pytest.raises(errors.IntegrityError) as raised:
+            local.LocalBackend(root, CutsOff(files.RealFiles())).get(name)
+        assert raised.value.where == name
+
     def test_lost_reply(self, root: pathlib.Path) -> None:
         """A link that was made although the answer is that the name exists (NFS) was made by us."""
         disk = model.ModelFiles([str(root.parent)])
@@ -167,6 +185,19 @@ class TestPut:
         with pytest.raises(errors.BackendError):
             place.put(protocol.CONFIG, [b"x"])
         assert not root.exists()
+
+
+class CutsOff(mutants.Passing):
+    """Makes every file shorter as soon as its size is known."""
+
+    def __init__(self, inner: files.Files) -> None:
+        super().__init__(inner)
+        self.open = self._open
+
+    def _open(self, path: str) -> tuple[int, int]:
+        found = self.inner.open(path)
+        os.truncate(path, 4)
+        return found
 
 
 class LostReply(mutants.Passing):
