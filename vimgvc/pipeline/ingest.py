@@ -19,7 +19,7 @@ from vimgvc.disk import extents, protocol
 from vimgvc.model import geometry, manifest
 from vimgvc.monitor import Monitor
 from vimgvc.pipeline import crew, tree, window
-from vimgvc.store import pack, writer
+from vimgvc.store import objects, pack, writer
 
 SEGMENT_SIZE = 1 << 20
 TREE_SEGMENT_SIZE = 128 << 10
@@ -235,7 +235,7 @@ class _Worker:
 
 
 def ingest(source: Source, base: tree.Tree | None, settings: Settings, out: writer.Writer, monitor: Monitor) -> Result:
-    """Store a disk; `base` is a tree known to be complete in the store, for comparing and reuse."""
+    """Store a disk; `base` is a tree in the store, for comparing and reuse."""
     job = _Ingest(source, settings, out, monitor)
     job.counters.allocated = sum(length for _, length in _data(source.reader))
     monitor.start(f"committing {source.name}", job.counters.allocated)
@@ -288,11 +288,11 @@ def _items(reader: protocol.Reader, base: tree.Tree | None) -> Iterator[_Item]:
 
 
 def _base_leaves(base: tree.Tree, last: int, size: int) -> Iterator[tuple[int, bytes, manifest.Leaf]]:
-    """The base's leaves that lie in windows of the same length in the new disk."""
+    """The base's leaves that lie in windows of the same length in the new disk, and whose chunks are there."""
     try:
         for group in base.groups(0, last):
-            for place, leaf in group:
+            for place, leaf in base.complete(group):
                 if geometry.window_blocks(base.size, place.number) == geometry.window_blocks(size, place.number):
                     yield place.number, place.leaf_id, leaf
-    except errors.IntegrityError as error:
-        raise BaseDamagedError(error.where, error.reason) from error
+    except objects.UNREADABLE as error:
+        raise BaseDamagedError("manifest of the parent", str(error)) from error

@@ -120,9 +120,15 @@ class _Job:
             return 0
         try:
             table, plain = self._store.read_segment(item.pack, item.segment)
-            return self._write_slots(item, table, memoryview(plain))
-        except (errors.IntegrityError, errors.NotFound):
-            return self._write_from_copies(item)
+            starts = self._check_slots(item, table, memoryview(plain))
+        except objects.UNREADABLE as error:
+            return self._write_from_copies(item, error)
+        written = 0
+        for start, offset, length in _runs(starts, item.offsets, item.lengths):
+            part = min(length, self._size - offset)
+            self._writer.pwrite(offset, memoryview(plain)[start : start + part])
+            written += part
+        return written
 
     def _is_there(self, item: _Item) -> bool:
         buffer = memoryview(bytearray(pack.MAX_SLOT[segment.DATA]))
@@ -134,7 +140,8 @@ class _Job:
                 return False
         return True
 
-    def _write_slots(self, item: _Item, table: pack.Table, plain: memoryview) -> int:
+    def _check_slots(self, item: _Item, table: pack.Table, plain: memoryview) -> npt.NDArray[np.int64]:
+        """Where each of the item's chunks begins in `plain`; raises `IntegrityError` unless all are right."""
         _, starts, lengths = table.slots(item.segment)
         if item.slots[-1] >= len(lengths) or (lengths[item.slots] != item.lengths).any():
             raise errors.IntegrityError(f"pack {item.pack}", "holds chunks of other lengths than the manifest says")
@@ -145,19 +152,16 @@ class _Job:
                 data = plain[start : start + length]
                 self._store.seals.check_slot(segment.DATA, data, chunk_id, _name(chunk_id, offset))
                 checked = (start, chunk_id)
-        written = 0
-        for start, offset, length in _runs(at, item.offsets, item.lengths):
-            part = min(length, self._size - offset)
-            self._writer.pwrite(offset, plain[start : start + part])
-            written += part
-        return written
+        return at
 
-    def _write_from_copies(self, item: _Item) -> int:
-        """The segment is damaged: take each chunk from wherever else it is; raises when it is nowhere."""
+    def _write_from_copies(self, item: _Item, problem: errors.VimgvcError) -> int:
+        """The segment cannot be used: take each chunk from wherever else it is; raises when it is nowhere."""
         written = 0
         for chunk_id, offset, length in item.chunks():
             data = self._store.chunk(chunk_id)
             if data is None or len(data) != length:
+                if isinstance(problem, errors.BackendError):
+                    raise problem
                 raise errors.IntegrityError(_name(chunk_id, offset), "is damaged")
             part = min(length, self._size - offset)
             self._writer.pwrite(offset, memoryview(data)[:part])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from vimgvc.model import geometry, manifest
 from vimgvc.store import objects
 
@@ -92,6 +94,15 @@ class Tree:
             (window, manifest.decode_leaf(node, geometry.window_blocks(self.size, window.number)))
             for window, node in zip(windows, nodes, strict=True)
         ]
+
+    def complete(self, group: list[tuple[Window, manifest.Leaf]]) -> list[tuple[Window, manifest.Leaf]]:
+        """Those of `group` whose chunks are all in packs that are there."""
+        ids = b"".join([leaf.ids for _, leaf in group])
+        found = self._store.index.contains(np.frombuffer(ids, np.uint8).reshape(-1, geometry.ID_SIZE))
+        if found.all():
+            return group
+        edges = np.cumsum([len(leaf.ids) // geometry.ID_SIZE for _, leaf in group])
+        return [item for item, part in zip(group, np.split(found, edges[:-1]), strict=True) if part.all()]
 
     def inner(self, level: int, start: int, node_id: bytes) -> manifest.Inner:
         """The inner node of `level` whose first window is `start`."""

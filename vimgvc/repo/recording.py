@@ -29,21 +29,29 @@ def record(
     reflog.check_name(request.branch)
     with repo.writing():
         known = repo.last_refs(monitor)
-        parent = _parent(repo, request.branch, known)
+        tip = _tip(repo, request.branch, known)
+        parent = _load(repo, tip, monitor) if tip else None
         disks = _store_disks(repo, sources, parent, effort, monitor)
         for source in sources:
             source.reader.check_unchanged()
         if parent and not request.allow_empty and _content(parent.disks) == _content(disks):
             return repository.CommitResult(parent, time.monotonic() - started, created=False)
-        commit = _publish(repo, disks, parent, request, known)
+        commit = _publish(repo, disks, tip, request, known)
     return repository.CommitResult(commit, time.monotonic() - started, created=True)
 
 
-def _parent(repo: Repository, branch: str, known: dict[str, refs.Ref]) -> commits.Commit | None:
+def _tip(repo: Repository, branch: str, known: dict[str, refs.Ref]) -> str | None:
     ref = known.get(repo.seals.blind(reflog.BRANCH, branch))
-    if ref is None or ref.entry.commit is None:
+    return ref.entry.commit if ref else None
+
+
+def _load(repo: Repository, tip: str, monitor: Monitor) -> commits.Commit | None:
+    """The commit to build on. One that is lost leaves a gap in the history, but stops nobody."""
+    try:
+        return repo.graph.load(tip)
+    except (errors.IntegrityError, errors.NotFound) as error:
+        monitor.problem(f"{error}; the new commit follows it all the same")
         return None
-    return repo.graph.load(ref.entry.commit)
 
 
 def _content(disks: Sequence[commits.Disk]) -> list[tuple[str, int, str]]:
@@ -62,11 +70,9 @@ def _store_disks(
         effort.verify,
         effort.threads or crew.default_threads(),
     )
-    # What a base has is not looked up again; when packs are missing, that would hide the loss.
-    base = parent if not found.missing else None
     work = _Work(objects.Objects(repo.backend, repo.seals, found.index), settings, monitor)
     try:
-        return work.store(sources, base)
+        return work.store(sources, parent)
     except ingest.BaseDamagedError as error:
         monitor.problem(f"{error}; the manifests are stored again")
         trees = {item.name for item in found.index.packs() if item.kind == segment.TREE}
@@ -110,22 +116,22 @@ class _Work:
             if disk.name == name:
                 try:
                     return tree.Tree(self.store_objects, bytes.fromhex(disk.manifest))
-                except errors.IntegrityError as error:
-                    raise ingest.BaseDamagedError(error.where, error.reason) from error
+                except objects.UNREADABLE as error:
+                    raise ingest.BaseDamagedError(f"manifest of {name}", str(error)) from error
         return None
 
 
 def _publish(
     repo: Repository,
     disks: tuple[commits.Disk, ...],
-    parent: commits.Commit | None,
+    tip: str | None,
     request: CommitRequest,
     known: dict[str, refs.Ref],
 ) -> commits.Commit:
     now = repository.timestamp(repo.clock)
     draft = commits.Commit(
         id="",
-        parents=(parent.id,) if parent else (),
+        parents=(tip,) if tip else (),
         branch=request.branch,
         message=request.message,
         author=request.author,
@@ -133,6 +139,6 @@ def _publish(
         time=now,
         disks=disks,
     )
-    commit_id = repo.graph.store(draft.encode())
-    repo.logs.publish(reflog.BRANCH, request.branch, commit_id, known, time=now, host=request.host)
-    return repo.graph.load(commit_id)
+    commit = repo.graph.load(repo.graph.store(draft.encode()))  # read back before a branch leads to it
+    repo.logs.publish(reflog.BRANCH, request.branch, commit.id, known, time=now, host=request.host)
+    return commit

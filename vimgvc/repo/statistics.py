@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vimgvc import errors
+from vimgvc.model import commit as commits
 from vimgvc.monitor import Monitor
 from vimgvc.store import catalog
 
@@ -34,10 +37,18 @@ class Statistics:
     stored_bytes: int
 
 
+def _readable(repo: Repository, monitor: Monitor) -> Iterator[commits.Commit]:
+    for commit_id in repo.graph.ids():
+        try:
+            yield repo.graph.load(commit_id)
+        except (errors.IntegrityError, errors.NotFound) as error:
+            monitor.problem(f"{error}; it is not counted")
+
+
 def collect(repo: Repository, monitor: Monitor) -> Statistics:
     found = catalog.open_catalog(repo.backend, repo.seals, repo.cache, monitor)
     packs = [item for item in found.index.packs() if item.name not in found.missing]
-    readable = [repo.graph.load(commit_id) for commit_id in repo.graph.ids()]
+    readable = list(_readable(repo, monitor))
     disks = [disk for commit in readable for disk in commit.disks]
     metadata = sum(item.size for area in ("keys", "index", "commits", "refs") for item in repo.backend.list(area))
     pack_bytes = sum(item.size for item in packs)

@@ -39,8 +39,15 @@ def open_catalog(
 
     def load(name: str) -> bytes:
         where = f"index {name[:12]}"
-        blob = backend.get(f"index/{name}")
-        body = seals.open(aead.INDEX, blob, where)
+        try:
+            blob = backend.get(f"index/{name}")
+            body = seals.open(aead.INDEX, blob, where)
+        except errors.Unsupported as error:
+            raise errors.FormatError(where, f"is of a later version ({error.feature})") from error
+        except errors.BackendError as error:
+            if error.kind != "EIO":
+                raise
+            raise errors.IntegrityError(where, f"cannot be read: {error.message}") from error
         if sealing.blob_hash(blob) != name:
             raise errors.IntegrityError(where, "is stored under another name")
         return body
@@ -77,7 +84,7 @@ def _adopt(
         except errors.IntegrityError as error:
             unreadable[name] = error.reason
             continue
-        except errors.BackendError as error:
+        except (errors.BackendError, errors.Unsupported) as error:
             unreadable[name] = f"cannot be read: {error.message}"
             continue
         except errors.NotFound:

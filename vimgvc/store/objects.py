@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from vimgvc.backends import protocol
     from vimgvc.store import index
 
+#: What reading a stored object may raise; another copy of it may be sound.
+UNREADABLE = (errors.IntegrityError, errors.NotFound, errors.BackendError)
 _TABLES = 64
 _TREE_SEGMENTS = 64
 
@@ -74,7 +76,7 @@ class Objects:
                 _, offsets, lengths = table.slots(place.segment)
                 data = plain[int(offsets[place.slot]) :][: int(lengths[place.slot])]
                 self.seals.check_slot(segment.DATA, data, chunk_id, "chunk")
-            except (errors.IntegrityError, errors.NotFound, IndexError):
+            except (*UNREADABLE, IndexError):
                 continue
             return data
         return None
@@ -94,13 +96,13 @@ class Objects:
     def _node(self, node_id: bytes, number: int, segment_number: int) -> bytes:
         try:
             return self._tree_segment(number, segment_number)[node_id]
-        except (errors.IntegrityError, errors.NotFound, KeyError) as first:
+        except (*UNREADABLE, KeyError) as first:
             for place in self.index.lookup_all(node_id):
                 if (place.pack, place.segment) == (number, segment_number):
                     continue
                 try:
                     return self._tree_segment(place.pack, place.segment)[node_id]
-                except (errors.IntegrityError, errors.NotFound, KeyError):
+                except (*UNREADABLE, KeyError):
                     continue
             if isinstance(first, KeyError):
                 raise errors.IntegrityError(
