@@ -15,7 +15,7 @@ from vimgvc.repo import repository
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """`resumed` says that an interrupted restore was continued."""
+    """`resumed` says that an interrupted restore was continued; `lost` are ranges filled with a pattern."""
 
     commit: commits.Commit
     disk: commits.Disk
@@ -23,6 +23,7 @@ class Restored:
     bytes_written: int
     seconds: float
     resumed: bool
+    lost: tuple[tuple[int, int], ...]
 
 
 def run(
@@ -31,6 +32,7 @@ def run(
     target: str | None,
     *,
     force: bool,
+    salvage: bool,
     threads: int | None,
     monitor: Monitor,
 ) -> Restored:
@@ -48,7 +50,7 @@ def run(
     found = repo.resolve(name)
     disk = found.disk(disk_name or None)
     path = default_target(disk) if target is None else target
-    stored = repo.open_disk(disk, monitor)
+    stored = repo.open_disk(disk, monitor, survive=salvage)
     writer = raw.RawWriter(
         path,
         disk.size,
@@ -59,7 +61,7 @@ def run(
     )
     resumed = writer.resumed
     result = stored.restore(writer, monitor, threads)
-    return Restored(found, disk, path, result.bytes_written, result.seconds, resumed)
+    return Restored(found, disk, path, result.bytes_written, result.seconds, resumed, result.lost)
 
 
 def default_target(disk: commits.Disk) -> str:

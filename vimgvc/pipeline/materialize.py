@@ -19,7 +19,7 @@ from vimgvc.codec import segment
 from vimgvc.disk import protocol
 from vimgvc.model import geometry, manifest
 from vimgvc.monitor import Monitor
-from vimgvc.pipeline import crew, tree
+from vimgvc.pipeline import crew, salvage, tree
 from vimgvc.store import objects, pack
 
 #: Chunks planned at once: bounds memory (about 100 bytes each) however large the disk is.
@@ -101,18 +101,28 @@ class _Worker:
 
 
 class _Job:
-    def __init__(self, store: objects.Objects, size: int, writer: protocol.Target, monitor: Monitor) -> None:
+    def __init__(
+        self,
+        store: objects.Objects,
+        size: int,
+        writer: protocol.Target,
+        monitor: Monitor,
+        lost: salvage.Lost | None,
+    ) -> None:
         self._store, self._size, self._writer, self.monitor = store, size, writer, monitor
+        self._lost = lost
         self.lock = threading.Lock()
         self.written = 0
 
     def items(self, spans: Iterator[References]) -> Iterator[_Item]:
         for span in spans:
             places = self._store.index.lookup(span.ids)
-            if not places.found.all():
-                at = int(np.flatnonzero(~places.found)[0])
-                raise errors.IntegrityError(_name(span.ids[at].tobytes(), int(span.offsets[at])), "is missing")
-            yield from _group(span, places.pack, places.segment, places.slot)
+            there = places.found
+            for at in np.flatnonzero(~there).tolist():
+                self._is_lost(span.ids[at].tobytes(), int(span.offsets[at]), int(span.lengths[at]), "is missing")
+            if there.any():
+                found = References(span.ids[there], span.offsets[there], span.lengths[there])
+                yield from _group(found, places.pack[there], places.segment[there], places.slot[there])
 
     def write_item(self, item: _Item) -> int:
         """Returns the bytes written; what the target has already is left alone."""
@@ -129,6 +139,17 @@ class _Job:
             self._writer.pwrite(offset, memoryview(plain)[start : start + part])
             written += part
         return written
+
+    def _is_lost(
+        self, chunk_id: bytes, offset: int, length: int, reason: str, problem: errors.VimgvcError | None = None
+    ) -> None:
+        """Remember the range when losses are to be survived; else raise."""
+        if self._lost is not None:
+            self._lost.add(offset, length)
+        elif isinstance(problem, errors.BackendError):
+            raise problem
+        else:
+            raise errors.IntegrityError(_name(chunk_id, offset), reason)
 
     def _is_there(self, item: _Item) -> bool:
         buffer = memoryview(bytearray(pack.MAX_SLOT[segment.DATA]))
@@ -160,9 +181,8 @@ class _Job:
         for chunk_id, offset, length in item.chunks():
             data = self._store.chunk(chunk_id)
             if data is None or len(data) != length:
-                if isinstance(problem, errors.BackendError):
-                    raise problem
-                raise errors.IntegrityError(_name(chunk_id, offset), "is damaged")
+                self._is_lost(chunk_id, offset, length, "is damaged", problem)
+                continue
             part = min(length, self._size - offset)
             self._writer.pwrite(offset, memoryview(data)[:part])
             written += part
@@ -205,19 +225,28 @@ def data_bytes(source: tree.Tree) -> int:
 
 
 def materialize(
-    store: objects.Objects, source: tree.Tree, writer: protocol.Target, threads: int, monitor: Monitor
+    store: objects.Objects,
+    source: tree.Tree,
+    writer: protocol.Target,
+    threads: int,
+    monitor: Monitor,
+    *,
+    lost: salvage.Lost | None = None,
 ) -> int:
     """Write a disk to `writer`, which then only needs `finish`; returns the bytes written.
 
     Raises `IntegrityError` before any wrong byte is written. A target that was filled before
-    (`resumed`) is compared first and gets only what differs.
+    (`resumed`) is compared first and gets only what differs. With `lost`, which then must be that
+    of `source` too, losses do not stop the rest; they are filled with a pattern at the end.
     """
     assert writer.size == source.size
-    job = _Job(store, source.size, writer, monitor)
+    job = _Job(store, source.size, writer, monitor, lost)
     monitor.start("restoring", data_bytes(source))
     if writer.resumed:
         _zero_gaps(source, writer)
     crew.run(job.items(references(source)), lambda: _Worker(job), threads)
+    if lost is not None:
+        lost.fill(writer)
     return job.written
 
 

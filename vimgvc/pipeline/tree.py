@@ -64,10 +64,13 @@ class Window:
 
 
 class Tree:
-    """A disk's manifest, read as it is needed. Errors are `IntegrityError`s."""
+    """A disk's manifest, read as it is needed. Errors are `IntegrityError`s.
 
-    def __init__(self, store: objects.Objects, root_id: bytes) -> None:
-        self._store = store
+    With `lost` what cannot be read below the root is left out, and its range told in bytes.
+    """
+
+    def __init__(self, store: objects.Objects, root_id: bytes, lost: Callable[[int, int], None] | None = None) -> None:
+        self._store, self._lost = store, lost
         self.root = manifest.decode_root(store.nodes([root_id])[0])
         self.size = self.root.size
 
@@ -89,11 +92,19 @@ class Tree:
             yield self.leaves(group)
 
     def leaves(self, windows: list[Window]) -> list[tuple[Window, manifest.Leaf]]:
-        nodes = self._store.nodes([window.leaf_id for window in windows])
-        return [
-            (window, manifest.decode_leaf(node, geometry.window_blocks(self.size, window.number)))
-            for window, node in zip(windows, nodes, strict=True)
-        ]
+        try:
+            nodes = self._store.nodes([window.leaf_id for window in windows])
+            return [
+                (window, manifest.decode_leaf(node, geometry.window_blocks(self.size, window.number)))
+                for window, node in zip(windows, nodes, strict=True)
+            ]
+        except objects.UNREADABLE:
+            if self._lost is None:
+                raise
+        if len(windows) > 1:
+            return [item for window in windows for item in self.leaves([window])]
+        self._lost(windows[0].number * geometry.WINDOW, geometry.WINDOW)
+        return []
 
     def complete(self, group: list[tuple[Window, manifest.Leaf]]) -> list[tuple[Window, manifest.Leaf]]:
         """Those of `group` whose chunks are all in packs that are there."""
@@ -109,12 +120,21 @@ class Tree:
         node = self._store.nodes([node_id])[0]
         return manifest.decode_inner(node, level, geometry.windows(self.size) - start)
 
+    def _children(self, level: int, start: int, node_id: bytes) -> dict[int, bytes]:
+        try:
+            return self.inner(level, start, node_id).children
+        except objects.UNREADABLE:
+            if self._lost is None:
+                raise
+        self._lost(start * geometry.WINDOW, geometry.span(level) * geometry.WINDOW)
+        return {}
+
     def _walk(self, level: int, start: int, node_id: bytes, first: int, last: int) -> Iterator[Window]:
         if level == 0:
             yield Window(start, node_id)
             return
         step = geometry.span(level - 1)
-        for child, child_id in self.inner(level, start, node_id).children.items():
+        for child, child_id in self._children(level, start, node_id).items():
             at = start + child * step
             if at < last and at + step > first:
                 yield from self._walk(level - 1, at, child_id, first, last)

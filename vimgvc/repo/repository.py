@@ -165,11 +165,16 @@ class Repository:
 
         return recording.record(self, sources, request, effort or Effort(), monitor or NullMonitor())
 
-    def open_disk(self, facts: commits.Disk, monitor: Monitor | None = None) -> disk.StoredDisk:
-        """A disk of a commit, to be restored. Raises `IntegrityError` when its manifest's root is lost."""
+    def open_disk(
+        self, facts: commits.Disk, monitor: Monitor | None = None, *, survive: bool = False
+    ) -> disk.StoredDisk:
+        """A disk of a commit, to be restored; with `survive` also when parts of it are lost.
+
+        Raises `IntegrityError` when its manifest's root is lost.
+        """
         from vimgvc.repo import disk
 
-        return disk.StoredDisk(self.objects(monitor or NullMonitor()), facts)
+        return disk.StoredDisk(self.objects(monitor or NullMonitor()), facts, survive=survive)
 
     def verify(
         self, level: str = "default", subset: tuple[int, int] | None = None, monitor: Monitor | None = None

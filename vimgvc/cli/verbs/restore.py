@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vimgvc import errors
 from vimgvc.cli import documents, render, session, text, verb
 
 app = verb.new_app()
@@ -31,8 +32,13 @@ def restore(
     target: Annotated[
         str | None, typer.Argument(metavar="[TARGET]", help="File or device.  [default: DISK.img]", show_default=False)
     ] = None,
+    *,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace TARGET when it exists.", show_default=False)
+    ] = False,
+    salvage: Annotated[
+        bool,
+        typer.Option("--salvage", help="Go on where data is damaged, and fill it with a pattern.", show_default=False),
     ] = False,
     threads: Annotated[
         int | None,
@@ -44,7 +50,7 @@ def restore(
 
     repository = run.repository()
     with run.progress() as monitor:
-        done = command.run(repository, rev, target, force=force, threads=threads, monitor=monitor)
+        done = command.run(repository, rev, target, force=force, salvage=salvage, threads=threads, monitor=monitor)
     document = {
         "id": done.commit.id,
         "disk": done.disk.name,
@@ -52,10 +58,17 @@ def restore(
         "target": done.target,
         "resumed": done.resumed,
         "bytes_written": done.bytes_written,
+        "lost": [list(item) for item in done.lost],
         "seconds": documents.rounded(done.seconds),
     }
     line = (
         f"restored disk {text.escape(done.disk.name)} of {render.short(done.commit.id)} to {text.escape(done.target)}: "
         f"{text.size(done.disk.size)}, {text.size(done.bytes_written)} written in {text.seconds(done.seconds)}"
     )
-    run.out.done(document, [line + (", resumed" if done.resumed else "")])
+    lost = [f"  lost: {length:,} bytes at {offset:,}" for offset, length in done.lost]
+    run.out.done(document, [line + (", resumed" if done.resumed else ""), *lost])
+    if done.lost:
+        raise errors.Incomplete(
+            f"{text.size(sum(length for _, length in done.lost))} of the disk are lost and filled with a pattern",
+            hint="run 'vimgvc verify' to see which other commits are affected",
+        )
