@@ -76,7 +76,7 @@ class Refs:
 
     def walk(self, blind: str) -> Iterator[Ref]:
         """All entries of a log from the first; raises `IntegrityError` where the chain is broken."""
-        seqs = sorted(seq for found, seq in self._places() if found == blind)
+        seqs = sorted(seq for _, seq in self._places(f"refs/{blind}"))
         before: Ref | None = None
         for expected, seq in enumerate(seqs, 1):
             if seq != expected:
@@ -111,8 +111,8 @@ class Refs:
         self._backend.sync()
         return Ref(blind, entry.seq, sealing.blob_hash(blob), entry)
 
-    def _places(self) -> Iterator[tuple[str, int]]:
-        for item in self._backend.list("refs"):
+    def _places(self, area: str = "refs") -> Iterator[tuple[str, int]]:
+        for item in self._backend.list(area):
             match = _PLACE.fullmatch(item.name)
             if match:
                 yield match[1], int(match[2], 16)
