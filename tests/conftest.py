@@ -3,6 +3,7 @@
 - A test that draws random input takes the fixture `seed`. It derives from the number in the header
   of the run, which `VIMGVC_TEST_SEED` sets, and from the test's name.
 - No test sees the home directory or the VIMGVC_* environment of whoever runs it.
+- Over the whole run no two messages may be sealed under one key and nonce.
 - Unit tests run first: what is wrong in the small is told before what follows from it.
 - Every test has a docstring that states the property it proves.
 """
@@ -13,12 +14,12 @@ import os
 import pathlib
 import secrets
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
 
-from tests import needs
+from tests import needs, nonces
 
 _BASE_SEED = int(os.environ.get("VIMGVC_TEST_SEED") or secrets.randbits(32))
 
@@ -50,6 +51,12 @@ def seed(request: pytest.FixtureRequest) -> int:
     own = zlib.crc32(request.node.nodeid.encode(), _BASE_SEED & 0xFFFF_FFFF)
     print(f"seed {own} (VIMGVC_TEST_SEED={_BASE_SEED})")  # noqa: T201 - shown with a failure
     return own
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_key_and_nonce_twice() -> Iterator[None]:
+    with nonces.watch():
+        yield
 
 
 @pytest.fixture(autouse=True)

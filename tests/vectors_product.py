@@ -165,17 +165,27 @@ def _segment(vector: vector_file.Vector) -> bytes:
     return bytes(sealer.seal(shape.kind, bytearray(plain), len(plain), ids)[1])
 
 
-def released(vector: vector_file.Vector) -> int:
-    """Bytes that reach the target of a restore whose only segment is that of the vector."""
+def restore_segment(vector: vector_file.Vector, target: disk_memory.MemoryDisk) -> None:
+    """Restore a disk whose only segment is that of the vector, told as its table tells it."""
     shape, ids, lengths = _shape(vector)
     names = [ids[at : at + 32] for at in range(0, len(ids), 32)]
     item = kit.Segment(shape.kind, shape.codec, shape.plain_length, tuple(names), tuple(lengths), vector.body)
     leaf = kit.leaf([(length // kit.BLOCK, name) for length, name in zip(lengths, names, strict=True)])
     root = kit.root(0, sum(lengths), kit.keyed("node id", leaf))
     tree = kit.segment([root, leaf], kit.TREE)
-    target = RecordingDisk(sum(lengths))
+    restore(vector, [kit.pack([item]), kit.pack([tree])], tree.ids[0].hex(), target)
+
+
+def disk_of(vector: vector_file.Vector) -> RecordingDisk:
+    """As large as the slots of the vector are told to be."""
+    return RecordingDisk(sum(_shape(vector)[2]))
+
+
+def released(vector: vector_file.Vector) -> int:
+    """Bytes that reach the target of such a restore."""
+    target = disk_of(vector)
     with contextlib.suppress(errors.VimgvcError):
-        restore(vector, [kit.pack([item]), kit.pack([tree])], tree.ids[0].hex(), target)
+        restore_segment(vector, target)
     return target.released
 
 
@@ -209,7 +219,7 @@ def _disk(vector: vector_file.Vector) -> bytes:
     return vector.body
 
 
-def restore(vector: vector_file.Vector, packs: list[bytes], root: str, target: RecordingDisk) -> None:
+def restore(vector: vector_file.Vector, packs: list[bytes], root: str, target: disk_memory.MemoryDisk) -> None:
     """Restore the disk with the root node `root` from nothing but `packs`."""
     disk = commit.Disk("vm", target.size, root, {}, 0, 0, 0, 0, 0)
     _repository(vector, *packs).open_disk(disk).restore(target, repos.Collector(), threads=1)
