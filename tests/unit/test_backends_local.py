@@ -93,6 +93,24 @@ class TestPut:
         ]
         assert synced == ["packs", "packs/11", "packs/22", "refs", f"refs/{1:032x}"]
         assert [operation.kind for operation in recording.log].count("fsync") == 7
+        recording.log.clear()
+        place.put(backend.pack(0x311), [b"x"])
+        place.sync()
+        assert [operation.path for operation in recording.log if operation.kind == "fsync_dir"] == [f"{root}/packs/11"]
+
+    def test_directory_that_was_removed(self, place: local.LocalBackend, root: pathlib.Path) -> None:
+        """A directory that somebody removed between two puts is as new as at first: its name is synced again."""
+        recording = recorder.RecordingFiles(files.RealFiles())
+        again = local.LocalBackend(root, recording)
+        again.put(backend.entry(1, 1), [b"x"])
+        again.sync()
+        (root / backend.entry(1, 1)).unlink()
+        (root / backend.entry(1, 1)).parent.rmdir()
+        recording.log.clear()
+        again.put(backend.entry(1, 1), [b"x"])
+        again.sync()
+        synced = [operation.path for operation in recording.log if operation.kind == "fsync_dir"]
+        assert synced == [f"{root}/refs", f"{root}/refs/{1:032x}"]
 
     def test_not_durable_syncs_nothing(self, root: pathlib.Path) -> None:
         """The switch for measurements leaves out every sync of blobs and names, and is declared."""

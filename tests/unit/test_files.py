@@ -179,6 +179,7 @@ class TestRealFiles:
         system = files.RealFiles()
         write(system, f"{tmp_path}/file")
         os.symlink(f"{tmp_path}/file", f"{tmp_path}/link")
+        os.symlink("/", f"{tmp_path}/link-to-directory")
         os.mkfifo(f"{tmp_path}/fifo")
         for name in ("link", "fifo"):
             with pytest.raises(OSError, match="Errno"):
