@@ -125,6 +125,8 @@ class LocalBackend:
             try:
                 # Against the size first: a wrong length from a damaged object must not be allocated.
                 end = max(size, offset) if length is None else offset + length
+                if length is None and end - offset > protocol.MAX_WHOLE:
+                    raise protocol.too_large(name, size)
                 if end > size:
                     raise protocol.too_short(name, size, end)
                 data = files_module.read_exactly(self._files, handle, end - offset, offset)

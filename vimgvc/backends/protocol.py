@@ -20,6 +20,9 @@ from vimgvc import errors
 #: Anything with the buffer protocol that is contiguous.
 Buffer = bytes | bytearray | memoryview
 
+#: Packs can be this large or larger, and are read in parts; nothing else is (specs/formats.md §12).
+MAX_WHOLE = 512 << 20
+
 #: The only blob outside an area.
 CONFIG = "config"
 
@@ -79,7 +82,8 @@ class Backend(Protocol):
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """Exactly `length` bytes from `offset` (None: to the end).
 
-        Raises `NotFound` when absent, `IntegrityError` when the blob ends before the range does.
+        Raises `NotFound` when absent, `IntegrityError` when the blob ends before the range does, or
+        has more than `MAX_WHOLE` bytes and is wanted to the end.
         """
 
     def size(self, name: str) -> int:
@@ -144,6 +148,10 @@ def validate_range(offset: int, length: int | None) -> None:
 
 def missing(name: str) -> errors.NotFound:
     return errors.NotFound("object", name, hint="run 'vimgvc verify' to see what is affected")
+
+
+def too_large(name: str, size: int) -> errors.IntegrityError:
+    return errors.IntegrityError(name, f"has an impossible size ({size} bytes)")
 
 
 def too_short(name: str, size: int, end: int) -> errors.IntegrityError:

@@ -10,7 +10,9 @@ from vimgvc.model import commit, encoding
 
 BRANCH, TAG = "branch", "tag"
 _LONGEST = 200
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\@{}]|\.\.|//|^[-./]|[./]$|\.lock$")
+# Also what no terminal shows as it is, and what was not text to begin with.
+_UNSHOWN = r"\x00-\x20\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_FORBIDDEN = re.compile(rf"[{_UNSHOWN}~^:?*\[\\@{{}}]|\.\.|//|^[-/]|/\.|^\.|[./]$|\.lock(/|$)")
 
 
 @dataclass(frozen=True, slots=True)

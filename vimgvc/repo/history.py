@@ -15,8 +15,8 @@ from vimgvc.repo import refs
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")
-_REVISION = re.compile(r"(?P<base>[^~^]+)(?P<steps>(?:~\d*|\^\d*)*)")
-_STEP = re.compile(r"([~^])(\d*)")
+_REVISION = re.compile(r"(?P<base>[^~^]+)(?P<steps>(?:[~^][0-9]{0,9})*)")
+_STEP = re.compile(r"([~^])([0-9]*)")
 _CANDIDATES = 5
 
 
