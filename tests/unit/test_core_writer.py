@@ -25,7 +25,10 @@ KIB, MIB = 1 << 10, 1 << 20
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
+    # What a shell starts in the background ignores SIGINT, and so do its children.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    signal.signal(signal.SIGINT, handler)
     left = [thread.name for thread in set(threading.enumerate()) - before]
     assert left == []
 
