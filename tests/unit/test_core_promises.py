@@ -181,7 +181,7 @@ def _resume(repo: repository.Repository, target: _Resumed) -> None:
 
 
 def test_resumed_restore_keeps_nothing_that_is_wrong(seed: int) -> None:
-    """Over any old content a resumed restore gives the disk, gaps and ends included; over the same it writes nothing."""
+    """Over any old content a resumed restore gives the disk, gaps and ends included; over itself it writes nothing."""
     rng = np.random.default_rng(seed)
     repo = repos.create()
     gap = bytes(700 * KIB)
@@ -200,8 +200,9 @@ def test_resumed_restore_keeps_nothing_that_is_wrong(seed: int) -> None:
         _resume(repo, target)
         assert target.content() == content
     repo2 = repos.create()
-    repos.commit(repo2, ("vm", b"tail" * 1500))
-    target = _Resumed.holding(b"tail" * 1500)
+    content = repos.noise(seed, 400 * KIB + 77)
+    repos.commit(repo2, ("vm", content))
+    target = _Resumed.holding(content)
     _resume(repo2, target)
     assert target.written == 0, "the last block is compared with its padding"
 

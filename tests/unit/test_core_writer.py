@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -162,6 +163,30 @@ def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(RuntimeError, match="new thread"):
         crew.run(endless(), lambda: worker, 2)
+
+
+class _Closing:
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def work(self, item: int) -> None:
+        if item == 3:
+            raise ValueError(item)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_workers_close_only_after_success(threads: int) -> None:
+    """Every worker is closed once when all went well; whoever fails is not, and its error is raised."""
+    worker = _Closing()
+    crew.run(iter([1, 2]), lambda: worker, threads)
+    assert worker.closed == threads
+    worker = _Closing()
+    with pytest.raises(ValueError, match="3"):
+        crew.run(itertools.repeat(3), lambda: worker, threads)
+    assert worker.closed == 0
 
 
 def test_pack_of_very_many_slots_is_closed() -> None:
