@@ -87,6 +87,19 @@ def test_r12_commit_on_top_of_a_lost_one(kind: str, seed: int) -> None:
     assert [commit.id for commit in opened.history("vm")] == [made.commit.id]
 
 
+def test_branch_whose_log_is_lost() -> None:
+    """When nothing of a branch's log can be read, committing to it says so before any work; another branch works."""
+    repo = repos.create()
+    repos.commit(repo, ("vm", b"one"))
+    [name] = [name for name in _blobs(repo) if name.startswith("refs")]
+    opened = _open(damaged.flip(_blobs(repo), name, 50), repo)
+    before = dict(_blobs(opened))
+    with pytest.raises(errors.IntegrityError, match="branch vm"):
+        repos.commit(opened, ("vm", b"two"))
+    assert _blobs(opened) == before
+    assert repos.commit(opened, ("vm", b"two"), branch="other").created
+
+
 class _Late(memory.MemoryBackend):
     """Loses commits that are put."""
 

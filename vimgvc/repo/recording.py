@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from vimgvc.repo.repository import CommitRequest, CommitResult, Effort, Repository
 
 
+_OTHER_BRANCH = "run 'vimgvc verify', and commit to another branch meanwhile"
+
+
 def record(
     repo: Repository, sources: Sequence[ingest.Source], request: CommitRequest, effort: Effort, monitor: Monitor
 ) -> CommitResult:
@@ -41,8 +44,10 @@ def record(
 
 
 def _tip(repo: Repository, branch: str, known: dict[str, refs.Ref]) -> str | None:
-    ref = known.get(repo.seals.blind(reflog.BRANCH, branch))
-    return ref.entry.commit if ref else None
+    blind = repo.seals.blind(reflog.BRANCH, branch)
+    if blind not in known and blind in repo.logs.ends():
+        raise errors.IntegrityError(f"branch {branch}", "no entry of its log can be read", hint=_OTHER_BRANCH)
+    return known[blind].entry.commit if blind in known else None
 
 
 def _load(repo: Repository, tip: str, monitor: Monitor) -> commits.Commit | None:
