@@ -313,11 +313,11 @@ class Repository:
         found = {}
         for log in self.files("refs", HEX16):
             before, entry = None, dict[str, Any]()
-            for file in self.files(f"refs/{log.name}", "[0-9a-f]{16}"):
-                blob, seq = file.read_bytes(), int(file.name, 16)
+            for seq, file in enumerate(self.files(f"refs/{log.name}", "[0-9a-f]{16}"), 1):
+                blob = file.read_bytes()
                 body = self.keys.open(b"R", blob, bytes.fromhex(log.name) + struct.pack("<Q", seq))
                 entry = self.keys.parse_ref(body, log.name, seq)
-                need(entry["prev"] == before, f"{file} does not follow on the one before", "IntegrityError")
+                need(entry["prev"] == before and int(file.name, 16) == seq, f"{file} is out of line", "IntegrityError")
                 before = blake3(blob).hexdigest()
             if entry.get("commit"):
                 found[entry["name"]] = entry["commit"]

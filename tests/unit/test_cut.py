@@ -173,3 +173,14 @@ def test_equal_blocks_have_chunks_of_one_length(average: int) -> None:
     """A window that repeats one block is cut after every block or every longest chunk, so that it is stored once."""
     runs = cut.Cutter(_KEY, average).runs(_window(b"U" * 4096 * 1024))
     assert set(runs) in ({(1, False)}, {(average // 1024, False)})
+
+
+@_AVERAGES
+def test_threshold(average: int) -> None:
+    """A block whose sum is the threshold itself is cut, one whose sum is one less is not."""
+    words = np.frombuffer(blake3(b"cut 1", key=_KEY).digest(34 * 8), "<u8").tolist()
+    threshold = 2**64 - 2**64 // (average // 4096)
+    for wanted, runs in ((threshold, [(1, False), (1, False)]), (threshold - 1, [(2, False)])):
+        window = np.zeros((2, 512), np.uint64)
+        window[:, words[33] % 16] = (wanted - words[0]) * pow(words[1] | 1, -1, 2**64) % 2**64
+        assert cut.Cutter(_KEY, average).runs(window) == runs

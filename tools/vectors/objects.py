@@ -155,7 +155,6 @@ _ENTRIES = {
     "ref_first": ("success", "the first entry", kit.entry()),
     "ref_seen_others": ("success", "two other logs were seen", kit.entry(seen=_SEEN)),
     "ref_version_unknown": ("Unsupported", "of version 2", kit.entry(v=2, more=1)),
-    "ref_kind_unknown": ("FormatError", "neither branch nor tag", kit.entry(kind="note")),
     "ref_kind": ("FormatError", "a tag in the place of a branch", kit.entry(kind="tag")),
     "ref_name": ("FormatError", "another name than its place", kit.entry(name="vm2")),
     "ref_seq": ("FormatError", "the second entry in the place of the first", kit.entry(seq=2)),
@@ -182,7 +181,10 @@ def _logs() -> Iterator[kit.Vector]:
     yield _log("ref_moved", "success", "two entries", [(1, one), (2, two)])
     yield _log("ref_deleted", "success", "three entries, the last deletes the name", [(1, one), (2, two), (3, three)])
     yield _log("ref_tag", "success", "a tag", [(1, tag)], kit.blind("v1", "tag"))
-    yield _log("ref_gap", "IntegrityError", "entry 2 is missing", [(1, one), (3, three)])
+    note = kit.seal(b"R", kit.dumps(kit.entry(kind="note")), kit.place(kind="note"))
+    comment = "neither branch nor tag, in the place for it"
+    yield _log("ref_kind_unknown", "FormatError", comment, [(1, note)], kit.blind(kind="note"))
+    yield _log("ref_gap", "IntegrityError", "entry 3 follows entry 1", [(1, one), (3, _next(3, one))])
     forked = kit.seal(b"R", kit.dumps(kit.entry(2, prev="ab" * 32)), kit.place(2))
     yield _log("ref_prev", "IntegrityError", "entry 2 follows another entry 1", [(1, one), (2, forked)])
     yield _log("ref_old_for_new", "IntegrityError", "entry 1 again in the place of entry 2", [(1, one), (2, one)])

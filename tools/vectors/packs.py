@@ -75,8 +75,10 @@ def _tables() -> Iterator[kit.Vector]:
     def table(line: kit.Row, *, kind: int = kit.DATA, sizes: Sequence[int] = lengths) -> bytes:
         return kit.table(kind, [line], ids, sizes)
 
-    def second(at: int) -> bytes:
-        return kit.table(kit.DATA, [two[0], (at, *two[1][1:])], [*ids, *ids], [*lengths, *lengths])
+    def second(more: int) -> bytes:
+        """The second segment begins later, and ends where it should."""
+        line = (moved + more, stored - more, *two[1][2:])
+        return kit.table(kit.DATA, [two[0], line], [*ids, *ids], [*lengths, *lengths])
 
     one = {
         "table_kind": ("of kind 3", table(row, kind=3)),
@@ -89,7 +91,7 @@ def _tables() -> Iterator[kit.Vector]:
         "table_trailing": ("a byte too many", good + b"\0"),
         "table_truncated": ("the last byte is missing", good[:-1]),
         "table_counts": ("2^32 - 1 slots", kit.table(kit.DATA, [row], ids, lengths, counts=(1, 2**32 - 1))),
-        "table_first_offset": ("the segment begins at 25", table((25, *row[1:]))),
+        "table_first_offset": ("the segment begins at 25", table((25, stored - 1, *row[2:]))),
         "table_end": ("the segment ends a byte before the table", table((offset, stored - 1, *row[2:]))),
         "table_plain_sum": ("8191 bytes in two slots of 4096", table((offset, stored, plain - 1, slots, codec, 0))),
         "table_chunk_unaligned": ("a chunk of 4095 bytes", table(row, sizes=(4095, 4097))),
@@ -106,8 +108,8 @@ def _tables() -> Iterator[kit.Vector]:
     both = [_ZSTD, _ZSTD]
     no_slot = kit.table(kit.DATA, [two[0], (*two[1][:2], 0, 0, 0, 0)], ids, lengths)
     yield _pack("table_segment_no_slot", "FormatError", "a segment without slots", kit.pack(both, no_slot))
-    yield _pack("table_gap", "FormatError", "a byte between two segments", kit.pack(both, second(moved + 1)))
-    yield _pack("table_overlap", "FormatError", "two segments overlap", kit.pack(both, second(moved - 1)))
+    yield _pack("table_gap", "FormatError", "a byte between two segments", kit.pack(both, second(1)))
+    yield _pack("table_overlap", "FormatError", "two segments overlap", kit.pack(both, second(-1)))
 
 
 def _long(length: int, kind: int = kit.DATA) -> bytes:
