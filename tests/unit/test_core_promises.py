@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -272,3 +273,50 @@ def test_trees_of_every_height(windows: int) -> None:
     assert store.chunk(span.ids[0].tobytes()) == b"\1" * 4096
     assert (store.chunk(span.ids[1].tobytes()) or b"").strip(b"\0") == b"\2" * 9
     assert repo.verify("data").problems == []
+
+
+@pytest.mark.parametrize("at", [0, 5 * MIB, 8 * MIB - 4096])
+def test_zeros_that_become_data(at: int, seed: int) -> None:
+    """One byte written where the parent has zeros is in the next commit, though no chunk of the parent changed."""
+    repo = repos.create()
+    data = bytearray(bytes(MIB) + repos.noise(seed, 3 * MIB) + bytes(2 * MIB) + repos.noise(seed + 1, MIB) + bytes(MIB))
+    repos.commit(repo, ("vm", bytes(data)))
+    data[at + 4095] = 7
+    made = repos.commit(repo, ("vm", bytes(data)))
+    assert made.created
+    assert made.commit.disk().changed_bytes >= 4096
+    assert repos.restore(repo, "vm") == data
+
+
+@pytest.mark.timeout(60)
+def test_windows_that_are_done_out_of_order(seed: int) -> None:
+    """A window that takes longer than the 150 after it ends up in its place."""
+
+    class Slow(disk_memory.MemoryDisk):
+        size = 150 * geometry.WINDOW
+        last = threading.Event()
+
+        def __init__(self) -> None:
+            super().__init__(0)
+
+        def extents(self, offset: int, length: int) -> Iterator[extents.Extent]:
+            starts = range(0, self.size, geometry.WINDOW)
+            data = [extents.Extent(start, 4096, extents.Kind.DATA) for start in starts]
+            return extents.cover(data, offset, length, extents.Kind.HOLE)
+
+        def pread_into(self, offset: int, buffer: memoryview) -> None:
+            number = offset // geometry.WINDOW
+            if number == 0:
+                self.last.wait()
+            buffer[:] = repos.noise(seed + number, 4096)
+            if number == 149:
+                self.last.set()
+
+    repo = repos.create()
+    request = repository.CommitRequest("vm", "", "", "")
+    made = repo.commit([ingest.Source("vm", Slow(), {})], request, repository.Effort(threads=2)).commit
+    found = tree.Tree(repo.objects(repos.Collector()), bytes.fromhex(made.disk().manifest))
+    [span] = list(materialize.references(found))
+    assert span.offsets.tolist() == list(range(0, Slow.size, geometry.WINDOW))
+    wanted = [repo.seals.chunk_id(repos.noise(seed + number, 4096)) for number in range(150)]
+    assert [item.tobytes() for item in span.ids] == wanted
