@@ -253,3 +253,23 @@ def test_objects_do_not_trust_the_index(seed: int) -> None:
     _rewrite_index(repo, _no_slot)
     found = catalog.open_catalog(repo.backend, repo.seals, None, repos.Collector())
     assert objects.Objects(repo.backend, repo.seals, found.index).chunk(repo.seals.chunk_id(data)) is None
+
+
+def test_r24_nodes_that_are_not_what_they_say(seed: int) -> None:
+    """Manifest nodes sealed under each other's identifiers are refused, so that no disk is put together wrongly."""
+    repo = repos.create()
+    forger = _Forger(repo)
+    leaves = [
+        manifest.Leaf(((1, False), (1023, True)), forger.put(segment.DATA, repos.noise(seed + number, 4096))).encode()
+        for number in range(2)
+    ]
+    ids = [repo.seals.node_id(leaf) for leaf in leaves]
+    plain = bytearray(leaves[1] + leaves[0])
+    sealer = repo.seals.sealer(level=3, verify=True, capacity=len(plain))
+    shape, stored = sealer.seal(segment.TREE, plain, len(plain), b"".join(ids))
+    forger.out.add(shape, stored, b"".join(ids), [len(leaf) for leaf in leaves])
+    top = forger.node(manifest.Inner(1, dict(enumerate(ids))))
+    made = forger.commit((2 * geometry.WINDOW, top))
+    with pytest.raises(errors.IntegrityError):
+        repos.restore(repos.reopen(repo), made.id)
+    assert [problem.kind for problem in _problems(repo, "quick")] == ["disk"]

@@ -320,3 +320,23 @@ def test_windows_that_are_done_out_of_order(seed: int) -> None:
     assert span.offsets.tolist() == list(range(0, Slow.size, geometry.WINDOW))
     wanted = [repo.seals.chunk_id(repos.noise(seed + number, 4096)) for number in range(150)]
     assert [item.tobytes() for item in span.ids] == wanted
+
+
+def test_data_that_becomes_a_hole_is_a_change(seed: int) -> None:
+    """Windows of the parent that are holes now count as changed, before, between and behind what still has data."""
+    data = repos.noise(seed, 12 * MIB)
+    for first, last in [(0, 4), (4, 8), (8, 12), (4, 12)]:
+        repo = repos.create()
+        repos.commit(repo, ("vm", data))
+        content = data[: first * MIB] + bytes((last - first) * MIB) + data[last * MIB :]
+        kinds = [
+            extents.Extent(0, first * MIB, extents.Kind.DATA),
+            extents.Extent(first * MIB, (last - first) * MIB, extents.Kind.HOLE),
+            extents.Extent(last * MIB, (12 - last) * MIB, extents.Kind.DATA),
+        ]
+        disk = disk_memory.MemoryDisk.of(content, [kind for kind in kinds if kind.length])
+        made = repo.commit([ingest.Source("vm", disk, {})], repository.CommitRequest("vm", "", "", "")).commit
+        facts = made.disk()
+        assert (facts.changed_bytes, facts.new_bytes) == ((last - first) * MIB, 0)
+        assert facts.read_bytes == (12 - last + first) * MIB
+        assert repos.restore(repo, "vm") == content
