@@ -12,7 +12,7 @@ from vimgvc import errors, monitor
 from vimgvc.backends import local
 from vimgvc.codec import keys
 from vimgvc.commands import access
-from vimgvc.repo import repository
+from vimgvc.repo import repository, trust
 
 SECRET = keys.Secret("keyfile", b"secret" * 8)
 SILENT = monitor.NullMonitor()
@@ -140,3 +140,17 @@ def test_c6_deleted_slots_are_reopened_from_this_users_copies(place: Place) -> N
     assert any("key import" in problem for problem in reported.problems)
     with pytest.raises(errors.NoKey):
         Place(place.path, {}).open()
+
+
+def test_what_is_remembered_is_durable_first(tmp_path: pathlib.Path) -> None:
+    """An entry is made durable before it is remembered: after a power cut it is either still there or was not noted."""
+    order: list[str] = []
+    store = trust.TrustStore(tmp_path, "ab" * 16, "place")
+    store.update("12" * 8, {"cd" * 16: (1, "ef" * 32)}, settle=lambda: order.append(str((tmp_path / _FILE).exists())))
+    assert order == ["False"]
+    assert (tmp_path / _FILE).exists()
+    store.update("12" * 8, {"cd" * 16: (1, "ef" * 32)}, settle=lambda: order.append("again"))
+    assert order == ["False"], "nothing new, nothing to settle"
+
+
+_FILE = f"{'ab' * 16}.json"

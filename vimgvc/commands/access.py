@@ -89,13 +89,18 @@ def _check_history(repo: Repository, environment: Mapping[str, str], monitor: Mo
     """Compare the repository with what this user saw of it before, and remember that. Raises `Rollback`."""
     store, heads = _store(repo, environment, monitor), _heads(repo, monitor)
     store.check(repo.fingerprint, heads, lambda blind, seq: repo.logs.read(blind, seq).hash)
-    store.update(repo.fingerprint, heads, repo.keyring.blobs())
+    store.update(repo.fingerprint, heads, repo.keyring.blobs(), settle=_settle(repo))
 
 
 def note_history(repo: Repository, environment: Mapping[str, str], monitor: Monitor, *, new: bool = False) -> None:
     """Remember what the repository shows now; `new`: it was made just now, whatever was there before."""
     store = _store(repo, environment, monitor)
-    store.update(repo.fingerprint, _heads(repo, monitor), repo.keyring.blobs(), new=new)
+    store.update(repo.fingerprint, _heads(repo, monitor), repo.keyring.blobs(), new=new, settle=_settle(repo))
+
+
+def _settle(repo: Repository) -> Callable[[], None] | None:
+    """What makes durable what was read; nothing where nothing can be written, and so nobody was killed writing."""
+    return None if repo.backend.capabilities.read_only else repo.backend.sync
 
 
 def _store(repo: Repository, environment: Mapping[str, str], monitor: Monitor) -> trust.TrustStore:

@@ -94,11 +94,14 @@ class TrustStore:
         *,
         only_these_slots: bool = False,
         new: bool = False,
+        settle: Callable[[], None] | None = None,
     ) -> None:
         """Remember what was seen. Nothing that was seen before is forgotten for something older.
 
         `only_these_slots` drops the cached slots that are not given; `new` makes this the only
-        repository expected at its place. Writes nothing when there is nothing new.
+        repository expected at its place. Writes nothing when there is nothing new. `settle` is called
+        before anything new is written: it makes durable what was seen, which a killed writer may have
+        left without its barrier; a power cut would otherwise look like a rollback.
         """
         if self._directory is None:
             return
@@ -113,6 +116,8 @@ class TrustStore:
                 given = {slot_id: encoding.loads_canonical(blob, _WHERE) for slot_id, blob in (slots or {}).items()}
                 seen.slots = given if only_these_slots else {**seen.slots, **given}
                 if (data := seen.encode(self._repo_id)) != old:
+                    if settle is not None:
+                        settle()
                     userfiles.replace(self._path, data)
         except (errors.BackendError, errors.NoSpace) as error:
             self._note(f"what was seen of this repository cannot be remembered: {error.message}")
