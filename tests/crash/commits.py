@@ -7,11 +7,13 @@ import itertools
 import os
 import pathlib
 
+import numpy as np
+
 from tests import repos
 from tests.crash import model, recorder
 from vimgvc import errors, monitor
 from vimgvc.backends import files, local
-from vimgvc.codec import keys
+from vimgvc.codec import aead, keys
 from vimgvc.disk import memory
 from vimgvc.pipeline import ingest
 from vimgvc.repo import keyring, repository
@@ -58,7 +60,13 @@ def start() -> model.ModelFiles:
     return model.ModelFiles([str(ROOT.parent)])
 
 
+def repeatable() -> aead.Rng:
+    """The same random bytes each time, for runs that are compared operation by operation."""
+    return np.random.default_rng(8).bytes
+
+
 def create(target: files.Files, kind: type[local.LocalBackend] = local.LocalBackend) -> repository.Repository:
+    """Always with the same root key, so that content is cut alike in each run."""
     ticks = itertools.count(1_800_000_000)
     return repository.Repository.create(
         kind.create(ROOT, target),
@@ -66,14 +74,18 @@ def create(target: files.Files, kind: type[local.LocalBackend] = local.LocalBack
         average=16384,
         profile=keys.CHEAPEST,
         clock=lambda: float(next(ticks)),
+        rng=repeatable(),
     )
 
 
 def reopen(
-    target: files.Files, unlocked: keyring.Unlocked, kind: type[local.LocalBackend] = local.LocalBackend
+    target: files.Files,
+    unlocked: keyring.Unlocked,
+    kind: type[local.LocalBackend] = local.LocalBackend,
+    rng: aead.Rng = os.urandom,
 ) -> repository.Repository:
     """Opened afresh, without deriving a key."""
-    return repository.Repository.open(kind.open(ROOT, target), unlocked=unlocked)
+    return repository.Repository.open(kind.open(ROOT, target), unlocked=unlocked, rng=rng)
 
 
 def unlock(target: files.Files, *secrets: keys.Secret) -> repository.Repository:

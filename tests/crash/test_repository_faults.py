@@ -35,6 +35,12 @@ class Before:
         return watched.seen
 
     def commit(self, target: files.Files) -> None:
+        """The same operations each time: names of packs, and so the directories they share, are repeated."""
+        repo = commits.reopen(target, self.unlocked, rng=commits.repeatable())
+        assert commits.commit(repo, "three").created
+
+    def commit_again(self, target: files.Files) -> None:
+        """With other random bytes: what is stored a second time gets another name."""
         assert commits.commit(commits.reopen(target, self.unlocked), "three").created
 
 
@@ -76,7 +82,7 @@ def check_after(before: Before, faulty: faults.FaultyFiles, *, created: bool) ->
     commits.check_commits(commits.reopen(disk, before.unlocked), promised)
     if not created:
         if "three" not in {found.message for found in commits.reopen(disk, before.unlocked).history()}:
-            before.commit(disk)
+            before.commit_again(disk)
         # The new content is there once, whichever attempt stored it.
         assert data_packs(disk) == data_packs(before.disk) + 1
     commits.check_commits(commits.reopen(disk.crash(SYNCED), before.unlocked), {"one", "two", "three"})
