@@ -203,6 +203,14 @@ def test_sums_do_not_wrap() -> None:
         pack.decode_table(body, "table")
 
 
+def test_slots_of_no_segment() -> None:
+    """A slot that belongs to no segment is refused, also when the lengths of all slots add up."""
+    row = struct.pack("<IIIHBB", 24, 100, 8192, 1, 0, 0)
+    body = struct.pack("<BBHI", 1, 0, 1, 2) + row + bytes(64) + struct.pack("<2I", 4096, 4096)
+    with pytest.raises(errors.FormatError):
+        pack.decode_table(body, "table")
+
+
 def test_full_packs() -> None:
     """A pack is full with 32 MiB of segments, or with as many as its table can count."""
     builder = pack.Builder(segment.DATA, _SEALS.repo, bytearray(pack.TARGET_SIZE + (1 << 20)))
