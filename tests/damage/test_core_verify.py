@@ -273,3 +273,81 @@ def test_r24_nodes_that_are_not_what_they_say(seed: int) -> None:
     with pytest.raises(errors.IntegrityError):
         repos.restore(repos.reopen(repo), made.id)
     assert [problem.kind for problem in _problems(repo, "quick")] == ["disk"]
+
+
+def _slots_exchanged(places: index_object.Rows) -> None:
+    places["slot"] = 1 - places["slot"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_r7_index_that_exchanges_equal_lengths(level: str, seed: int) -> None:
+    """An index that gives two chunks of one length each other's place is noticed."""
+    repo = repos.create()
+    forger = _Forger(repo)
+    chunks = [repos.noise(seed + number, 4096) for number in range(2)]
+    ids = [repo.seals.chunk_id(chunk) for chunk in chunks]
+    plain = bytearray(b"".join(chunks))
+    sealer = repo.seals.sealer(level=3, verify=True, capacity=len(plain))
+    assert forger.out.claim(ids) == [0, 1]
+    shape, stored = sealer.seal(segment.DATA, plain, len(plain), b"".join(ids))
+    forger.out.add(shape, stored, b"".join(ids), [4096, 4096])
+    made = forger.commit((8192, forger.node(manifest.Leaf(((1, False), (1, False)), b"".join(ids)))))
+    assert repos.restore(repos.reopen(repo), made.id) == b"".join(chunks)
+    kinds = {item.number: item.kind for item in repo.objects(repos.Collector()).index.packs()}
+    [number] = [number for number, kind in kinds.items() if kind == segment.DATA]
+
+    def exchange(places: index_object.Rows) -> None:
+        chosen = places[places["pack"] == number]
+        _slots_exchanged(chosen)
+        places[places["pack"] == number] = chosen
+
+    _rewrite_index(repo, exchange)
+    assert [problem.kind for problem in _problems(repo, level)] == ["disk"]
+    with pytest.raises(errors.IntegrityError):
+        repos.restore(repos.reopen(repo), made.id)
+
+
+def test_commit_that_gives_a_disk_another_size() -> None:
+    """A commit whose disk is not as long as the manifest says is a problem, and the disk is not restored."""
+    repo = repos.create()
+    body = repos.commit(repo, ("vm", b"x" * 9999)).commit.encode().replace(b'"size":9999', b'"size":9998')
+    forged = repo.graph.load(repo.graph.store(body))
+    assert [problem.object for problem in _problems(repo, "quick")] == [f"{forged.id[:12]}:vm"]
+    with pytest.raises(errors.IntegrityError):
+        repos.restore(repos.reopen(repo), forged.id)
+
+
+def test_r14_branch_that_leads_nowhere() -> None:
+    """A branch whose commit is missing is a problem of that branch; the others are usable."""
+    repo = repos.create()
+    repos.commit(repo, ("vm", b"one"))
+    lost = repos.commit(repo, ("other", b"two"), branch="other").commit.id
+    opened = damaged.open_repository(damaged.replace(_blobs(repo), f"commits/{lost}", None), repo.unlocked)
+    [problem] = opened.verify("quick").problems
+    assert (problem.kind, problem.object) == ("ref", "other")
+    assert lost[:12] in problem.detail
+    assert repos.restore(opened, "vm") == b"one"
+
+
+def test_history_with_one_base_of_many() -> None:
+    """What many branches have in common is shown once, and so is everything before it."""
+    repo = repos.create()
+    repos.commit(repo, ("vm", b"0"))
+    base = repos.commit(repo, ("vm", b"1")).commit
+    body = base.encode().replace(base.parents[0].encode(), base.id.encode())
+    tips = [repo.graph.store(body.replace(b"state of vm", b"number %d" % number)) for number in range(4)]
+    shown = [commit.id for commit in repo.graph.walk(tips)]
+    assert sorted(shown[:4]) == sorted(tips)
+    assert shown[4:] == [base.id, base.parents[0]]
+
+
+def test_history_of_a_merge_with_its_own_base() -> None:
+    """A merge of a commit and its child shows every commit once, up to the first."""
+    repo = repos.create()
+    root = repos.commit(repo, ("vm", b"0")).commit
+    base = repos.commit(repo, ("vm", b"1")).commit
+    child = repos.commit(repo, ("vm", b"2")).commit
+    body = child.encode().replace(f'"{base.id}"'.encode(), f'"{base.id}","{child.id}"'.encode())
+    merge = repo.graph.store(body)
+    assert repo.graph.load(merge).parents == (base.id, child.id)
+    assert [commit.id for commit in repo.graph.walk([merge])] == [merge, child.id, base.id, root.id]
