@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 import threading
+import types
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -175,6 +177,33 @@ class _Closing:
 
     def close(self) -> None:
         self.closed += 1
+
+
+@pytest.mark.timeout(20)
+def test_d14_interrupted_while_the_writer_starts() -> None:
+    """Ctrl-C at the moment the thread of packs begins leaves no thread that the program would wait for."""
+    repo = repos.create(memory.MemoryBackend())
+    struck = []
+
+    def strike(frame: types.FrameType, event: str, _argument: object) -> None:
+        caller = frame.f_back
+        if event == "call" and frame.f_code.co_name == "wait" and caller and caller.f_code.co_name == "start":
+            frame.f_locals["self"].wait()  # until it runs, so that it can be joined below
+            struck.append(caller)
+            raise KeyboardInterrupt
+
+    found = catalog.open_catalog(repo.backend, repo.seals, None, repos.Collector())
+    tracing = sys.gettrace()
+    sys.settrace(strike)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            writer.Writer(repo.backend, repo.seals, found.index)
+    finally:
+        sys.settrace(tracing)
+    assert len(struck) == 1
+    for thread in threading.enumerate():
+        if thread.name == "vimgvc-packs":
+            thread.join()
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -41,7 +41,12 @@ class Writer:
         self._full: queue.Queue[pack.Builder | None] = queue.Queue(maxsize=1)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._store_packs, name="vimgvc-packs")
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            # Interrupted while it began: nobody gets this writer to end it, and the program would wait for ever.
+            self._full.put(None)
+            raise
 
     def claim(self, ids: Sequence[bytes]) -> list[int]:
         """Positions of the identifiers that nobody has stored or promised to store: the caller now must."""
