@@ -4,7 +4,8 @@
   of the run, which `VIMGVC_TEST_SEED` sets, and from the test's name.
 - No test sees the home directory or the VIMGVC_* environment of whoever runs it.
 - Over the whole run no two messages may be sealed under one key and nonce.
-- Unit tests run first: what is wrong in the small is told before what follows from it.
+- Unit tests run first: what is wrong in the small is told before what follows from it. Then come the
+  files with tests that are marked as long: begun late, one of them would keep one core busy at the end.
 - Every test has a docstring that states the property it proves.
 """
 
@@ -22,6 +23,7 @@ import pytest
 from tests import needs, nonces
 
 _BASE_SEED = int(os.environ.get("VIMGVC_TEST_SEED") or secrets.randbits(32))
+os.environ["VIMGVC_TEST_SEED"] = str(_BASE_SEED)  # for the processes that share the run
 
 # The same examples on every run; no deadlines, because the cores are shared and time is not asserted.
 hypothesis.settings.register_profile("project", derandomize=True, database=None, deadline=None, print_blob=True)
@@ -38,7 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         msg = "tests without a docstring that states their property: " + ", ".join(mute)
         raise pytest.UsageError(msg)
     unit = config.rootpath / "tests" / "unit"
-    items.sort(key=lambda item: unit not in item.path.parents)
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: (unit not in item.path.parents, item.path not in long))
 
 
 def _is_mute(item: pytest.Item) -> bool:

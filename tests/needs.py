@@ -6,12 +6,18 @@ meet it; on CI (`CI=true`) it fails instead, so that a green run there has teste
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pathlib
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import NoReturn
 
 import pytest
+
+from tests.servers import processes, shared
 
 # Debian keeps mke2fs, debugfs and losetup outside the PATH of ordinary users.
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
@@ -43,6 +49,25 @@ def require_loop() -> str:
     if found.returncode != 0:
         _unmet(f"needs a free loop device: {found.stderr.strip()}", fail=on_ci())
     return losetup
+
+
+def require_server(
+    kind: str, folder: pathlib.Path, *programs: tuple[str, str]
+) -> AbstractContextManager[dict[str, str]]:
+    """What the server `tests.servers.KIND` can be reached by, while it is used; `programs` as of `require_tool`."""
+    for name, package in programs:
+        require_tool(name, package)
+    return _served(kind, folder)
+
+
+@contextlib.contextmanager
+def _served(kind: str, folder: pathlib.Path) -> Iterator[dict[str, str]]:
+    with contextlib.ExitStack() as stack:
+        try:
+            facts = stack.enter_context(shared.server(kind, folder))
+        except processes.Failed as failed:
+            _unmet(f"the server {kind} cannot be had: {failed}", fail=on_ci())
+        yield facts
 
 
 def _unmet(reason: str, *, fail: bool) -> NoReturn:

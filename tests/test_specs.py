@@ -16,9 +16,9 @@ import pytest
 from tests import repos, vector_file
 from vimgvc.backends import memory
 from vimgvc.chunking import cut
-from vimgvc.codec import aead, keys, sealing, segment
-from vimgvc.model import commit, manifest, reflog
-from vimgvc.repo import config, repository
+from vimgvc.codec import aead, deliveries, keys, sealing, segment, slots
+from vimgvc.model import admitted, commit, forgotten, manifest, pin, promised, reflog
+from vimgvc.repo import config, gcrecords, repository
 from vimgvc.store import index_object, pack
 
 _SPECS = pathlib.Path(__file__).parents[1] / "specs"
@@ -27,7 +27,7 @@ _FILES = sorted(_SPECS.glob("*.md"))
 _NAMING = [_SPECS / "formats.md", _SPECS / "crypto.md"]
 _FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _VECTOR = re.compile(
-    r"`((?:json|config|slot|kit|leaf|inner|root|node|disk|pack|table|segment|index|commit|ref|sealed)_[a-z0-9_]+)`"
+    r"`((?:json|config|slot|kit|leaf|inner|root|node|disk|pack|table|segment|index|commit|ref|collection|forgotten|pin|promised|delivery|admitted|sealed)_[a-z0-9_]+)`"
 )
 ALLOWED = {"blake3", "cryptography", "zstandard"} | set(sys.stdlib_module_names)
 
@@ -58,7 +58,7 @@ def test_examples_are_true(path: pathlib.Path) -> None:
 def test_formats_have_examples() -> None:
     """Every numbered section of formats.md that defines bytes has an example."""
     sections = re.split(r"^## ", (_SPECS / "formats.md").read_text(), flags=re.MULTILINE)[1:]
-    assert len(sections) == 12
+    assert len(sections) == 18
     assert [section.splitlines()[0] for section in sections if "```python-example" not in section] == ["2 Names"]
 
 
@@ -141,8 +141,35 @@ def test_package_writes_the_bytes_of_the_examples() -> None:
     entry = reflog.decode(made["entry"], "example")
     assert seals.seal(aead.REF, entry.encode(), made["blind"] + bytes([1, 0, 0, 0, 0, 0, 0, 0])) == made["ref"]
     assert f"refs/{seals.blind(entry.kind, entry.name)}/{1:016x}" == made["place"]
+    record = forgotten.decode(made["record"], "example")
+    assert seals.seal(aead.FORGOTTEN, record.encode(), made["older"]) == made["forgotten"]
+    promise = promised.decode(made["promise"], "example")
+    assert seals.seal(aead.PROMISED, promise.encode(), made["older"]) == made["promised"]
+    mark = pin.decode(made["pin"], "example")
+    assert seals.seal(aead.PIN, mark.encode(), made["pin_id"]) == made["pinned"]
+    done = admitted.decode(made["done"], "example")
+    assert seals.seal(aead.ADMITTED, done.encode(), made["delivery"]) == made["admitted"]
+    condemned = gcrecords.decode(made["condemned"], "example")
+    assert gcrecords.name(condemned.epoch, condemned.phase) == made["collection_place"]
+    context = gcrecords.context(condemned.epoch, condemned.phase)
+    assert seals.seal(aead.COLLECTION, condemned.encode(), context) == made["collection"]
     index = index_object.decode(seals.open(aead.INDEX, made["index"], "example"))
     assert seals.seal(aead.INDEX, index_object.encode(index)) == made["index"]
+
+
+def test_package_writes_the_delivery_of_the_examples() -> None:
+    """Given the same random bytes, the package makes the very write key and key of a delivery of the examples."""
+    made = _run(_SPECS / "formats.md")[0]
+    slot = slots.open_write_slot(made["files"][f"keys/{made['write_slot']['id']}-0"], made["RK"])
+    assert (slot.branch, slot.info.label) == ("web1/", "web1")
+    key = deliveries.write_key(made["repo"].hex(), slot)
+    assert key.encode() == made["canonical"](made["key_file"]) + b"\n"
+    assert deliveries.parse_write_key(key.encode()) == key
+    fresh = deliveries.Fresh(made["S"], made["delivery"], made["ephemeral"])
+    sealed = deliveries.seal(
+        key, fresh, (made["older"].hex(), 1_767_323_045_000_000_000), lambda length: b"\xaa" * length
+    )
+    assert sealed == made["delivery_key"]
 
 
 def test_package_writes_the_packs_of_the_examples() -> None:
@@ -156,12 +183,12 @@ def test_package_writes_the_packs_of_the_examples() -> None:
     ids = b"".join(seals.node_id(node) for node in nodes)
     tree = sealer.seal(segment.TREE, bytearray(b"".join(nodes)), sum(map(len, nodes)), ids)
     data = segment.Shape(segment.DATA, 1, 8192, len(made["first"])), memoryview(made["first"])
-    for kind, (shape, stored), slots, lengths, expected in (
+    for kind, (shape, stored), held, lengths, expected in (
         (segment.DATA, data, b"".join(made["ids"]), [4096, 4096], made["data_pack"]),
         (segment.TREE, tree, ids, list(map(len, nodes)), made["tree_pack"]),
     ):
         builder = pack.Builder(kind, seals.repo, bytearray(4096))
-        builder.add(shape, stored, slots, lengths)
+        builder.add(shape, stored, held, lengths)
         finished = builder.finish(lambda body: seals.seal(aead.TABLE, body))
         assert b"".join(bytes(part) for part in finished.parts) == expected
         assert f"packs/{finished.name[:2]}/{finished.name}" in made["files"]

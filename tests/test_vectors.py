@@ -12,7 +12,7 @@ from vimgvc import errors
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _VECTORS = vector_file.load_all()
-_COUNT = 274
+_COUNT = 365
 _READER_LINES = 400
 
 

@@ -16,10 +16,10 @@ from vectors import kit
 from tests import repos, vector_file
 from vimgvc import errors
 from vimgvc.backends import memory
-from vimgvc.codec import aead, compress, keys, sealing, segment, slots
+from vimgvc.codec import aead, compress, deliveries, keys, sealing, segment, slots
 from vimgvc.disk import memory as disk_memory
 from vimgvc.model import commit, encoding, manifest
-from vimgvc.repo import config, keyring, refs, repository
+from vimgvc.repo import config, forgetting, gcrecords, inbox, keyring, pins, promises, refs, repository
 from vimgvc.store import index_object, pack
 
 
@@ -107,6 +107,58 @@ def _log(vector: vector_file.Vector) -> bytes:
     contexts = [bytes.fromhex(blind) + struct.pack("<Q", ref.seq) for ref in read]
     again = [seals.seal(aead.REF, ref.entry.encode(), context) for ref, context in zip(read, contexts, strict=True)]
     return b"".join(again)
+
+
+def _forgotten(vector: vector_file.Vector) -> bytes:
+    backend, seals, name = memory.MemoryBackend(), _seals(vector), vector.facts["name"]
+    backend.put(forgetting.name(name), [vector.body])
+    record = forgetting.Records(backend, seals).read(name)
+    return seals.seal(aead.FORGOTTEN, record.encode(), bytes.fromhex(name))
+
+
+def _promised(vector: vector_file.Vector) -> bytes:
+    backend, seals, name = memory.MemoryBackend(), _seals(vector), vector.facts["name"]
+    backend.put(promises.name(name), [vector.body])
+    promise = promises.Promises(backend, seals).read(name)
+    return seals.seal(aead.PROMISED, promise.encode(), bytes.fromhex(name))
+
+
+def _pin(vector: vector_file.Vector) -> bytes:
+    backend, seals, name = memory.MemoryBackend(), _seals(vector), vector.facts["name"]
+    backend.put(pins.name(name), [vector.body])
+    pin = pins.Pins(backend, seals).read(name)
+    return seals.seal(aead.PIN, pin.encode(), bytes.fromhex(name))
+
+
+def _write_slot(vector: vector_file.Vector) -> bytes:
+    slot = slots.open_write_slot(vector.body, vector.root)
+    assert slot.branch.encode().hex() == vector.facts["branch"]
+    return encoding.dumps_canonical(encoding.loads_canonical(vector.body, vector.name))
+
+
+def _delivery(vector: vector_file.Vector) -> bytes:
+    slot = slots.open_write_slot(bytes.fromhex(vector.facts["slot"]), vector.root)
+    delivery, ephemeral = (bytes.fromhex(vector.facts[name]) for name in ("delivery", "ephemeral"))
+    found = deliveries.unseal(vector.body, slot, vector.repo, delivery, vector.name)
+    fresh = deliveries.Fresh(found.root, delivery, ephemeral)
+    return deliveries.seal(
+        deliveries.write_key(vector.repo.hex(), slot), fresh, (found.commit, found.moment), _random(vector)
+    )
+
+
+def _admitted(vector: vector_file.Vector) -> bytes:
+    backend, seals, name = memory.MemoryBackend(), _seals(vector), vector.facts["name"]
+    backend.put(inbox.place(name, inbox.DONE), [vector.body])
+    record = inbox.Records(backend, seals).read(name)
+    return seals.seal(aead.ADMITTED, record.encode(), bytes.fromhex(name))
+
+
+def _collection(vector: vector_file.Vector) -> bytes:
+    backend, seals, name = memory.MemoryBackend(), _seals(vector), vector.facts["name"]
+    backend.put(f"gc/{name}", [vector.body])
+    epoch, phase = int(name[:16], 16), name[17:]
+    record = gcrecords.Records(backend, seals).read(epoch, phase)
+    return seals.seal(aead.COLLECTION, record.encode(), struct.pack("<Q", epoch) + phase.encode())
 
 
 def _index(vector: vector_file.Vector) -> bytes:
@@ -235,6 +287,13 @@ READERS: dict[str, Callable[[vector_file.Vector], bytes]] = {
     "commit": _commit,
     "log": _log,
     "index": _index,
+    "collection": _collection,
+    "forgotten": _forgotten,
+    "pin": _pin,
+    "promised": _promised,
+    "write_slot": _write_slot,
+    "delivery": _delivery,
+    "admitted": _admitted,
     "pack": _pack,
     "segment": _segment,
     "leaf": _leaf,

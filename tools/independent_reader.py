@@ -4,8 +4,8 @@
 It shares no code with vimgvc, refuses what a reader must refuse, and is made to be read, not to be fast.
 
     independent_reader.py REPO passphrase:FILE log
-    independent_reader.py REPO keyfile:FILE restore REV[:DISK] TARGET
-    independent_reader.py REPO recovery:FILE restore REV[:DISK] TARGET
+    independent_reader.py REPO keyfile:FILE restore REV[:NAME] TARGET
+    independent_reader.py REPO recovery:FILE restore REV[:NAME] TARGET
 
 REV is a branch, a tag or a commit's identifier, or how it begins, with ~N behind it if need be.
 """
@@ -38,8 +38,8 @@ SLOT = {"checksum": HEX32, "commitment": HEX32, "created": TIME, "id": HEX16, "k
 SLOT |= {"type": str, "v": int, "wrap": "(?:[0-9a-f]{2}){50,4144}"}
 COMMIT = dict.fromkeys(("author", "branch", "host", "message"), str) | {"time": TIME, "v": int}
 COMMIT |= dict.fromkeys(("attachments", "disks", "parents"), list)
-DISK: dict[str, Any] = {f"{name}_bytes": int for name in ("allocated", "read", "changed", "new", "stored")}
-DISK |= {"name": str, "size": int, "manifest": HEX32, "container": dict}
+FILE = {"name": str, "manifest": HEX32, "size": int, "read_bytes": int, "new_bytes": int, "stored_bytes": int}
+DISK = FILE | {"allocated_bytes": int, "changed_bytes": int, "container": dict}
 REF = {"host": str, "kind": "branch|tag", "name": str, "seen": dict, "seq": int, "time": TIME, "v": int}
 Segment = tuple[int, int, int, int, list[bytes], list[int]]  # offset, stored, plain, codec, identifiers, lengths
 
@@ -190,7 +190,7 @@ def parse_root(data: bytes) -> tuple[int, int, bytes]:  # level of the top node,
     need(len(data) == 48 and data[0] == 3 and data[2:8] == bytes(6) and data[15] < 128, "this is not a root")
     size = int.from_bytes(data[8:16], "little")
     level = next(level for level in range(9) if 64**level >= -(-size // WINDOW))
-    need(data[1] == level, "the root has another level than its size needs")
+    need(data[1] == level and (size or not any(data[16:])), "the root has another level or top than its size needs")
     return level, size, data[16:]
 
 
@@ -245,11 +245,10 @@ class Keys:
     def parse_commit(self, body: bytes, name: str) -> dict[str, Any]:  # §10
         need(blake3(body, key=self.commit).hexdigest() == name, "this is another commit", "IntegrityError")
         commit = members(of_version_1(parse_json(body)), COMMIT)
-        need(not commit["attachments"], "attachments", "Unsupported")
+        named = [members(item, FILE) for item in commit["attachments"]]
         need(all(type(item) is str and re.fullmatch(HEX32, item) for item in commit["parents"]), "bad parents")
-        for disk in commit["disks"]:
-            members(disk, DISK)
-        need(len({disk["name"] for disk in commit["disks"]}) == len(commit["disks"]), "a disk is named twice")
+        named += [members(disk, DISK) for disk in commit["disks"]]
+        need(len({item["name"] for item in named}) == len(named), "a disk or attachment is named twice")
         return {**commit, "id": name}
 
     def parse_ref(self, body: bytes, blind: str, seq: int) -> dict[str, Any]:  # §11
@@ -356,7 +355,8 @@ class Repository:
             at += length
 
     def restore(self, commit: dict[str, Any], name: str, target: pathlib.Path) -> None:
-        (disk,) = [disk for disk in commit["disks"] if name in ("", disk["name"])]
+        named = [item for item in commit["disks"] + commit["attachments"] if item["name"] == name]
+        (disk,) = named if name else commit["disks"]
         level, size, top = parse_root(self.slot(bytes.fromhex(disk["manifest"]), 2))
         need(size == disk["size"], "the manifest has another size", "IntegrityError")
         with target.open("xb") as file:

@@ -76,6 +76,13 @@ class FormatError(IntegrityError):
     """A structure breaks a rule of specs/formats.md."""
 
 
+class ImageDamaged(IntegrityError):
+    """What an image's own tables lead to is not there or makes no sense; `where` names image and guest range."""
+
+    def __init__(self, where: str, reason: str, *, hint: str = "the image is damaged or was cut short") -> None:
+        super().__init__(where, reason, hint=hint)
+
+
 class SlotDamaged(IntegrityError):
     """A key slot file fails its public checksum: damage, not a wrong passphrase."""
 
@@ -122,14 +129,14 @@ class RemoteError(BackendError):
 
 
 class RefMoved(VimgvcError):
-    """Somebody else published the next entry of this branch first."""
+    """Somebody else published the next entry of this branch or tag first; `commit` is what was to be its value."""
 
     exit_code = 26
 
-    def __init__(self, branch: str, commit: str) -> None:
+    def __init__(self, branch: str, commit: str, *, message: str = "", hint: str = "") -> None:
         super().__init__(
-            f"branch '{branch}' moved while this commit was made",
-            hint=f"your commit is stored as {commit[:12]}; commit again to add it on top",
+            message or f"branch '{branch}' moved while this commit was made",
+            hint=hint or f"your commit is stored as {commit[:12]}; commit again to add it on top",
         )
         self.branch = branch
         self.commit = commit

@@ -32,7 +32,8 @@ class Terminal:
         self.shown = b""
         own = {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120", "LINES": "40", **(environment or {})}
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", sys.executable, "-m", "vimgvc", *arguments],
+            # the tests themselves may run under nohup, and what is ignored stays ignored
+            ["env", "--default-signal=HUP,INT", "setsid", "--ctty", sys.executable, "-m", "vimgvc", *arguments],
             cwd=directory,
             env={**os.environ, **own},
             stdin=self._slave,

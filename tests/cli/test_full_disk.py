@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from tests import needs
 from vimgvc.cli import main
 
 pytestmark = pytest.mark.slow
@@ -76,3 +77,14 @@ def test_d9_a_target_without_room(
     assert (told["kind"], told["exit_code"]) == ("no_space", 24)
     assert not (small_disk / "out.img").exists()
     assert list(small_disk.iterdir()) == []
+
+
+def test_what_is_compressed_needs_less_room_than_its_disk(small_disk: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """20 MiB of text fit into 12 MiB of a compressed format: that is not refused for the size of the disk."""
+    needs.require_tool("qemu-img", "qemu-utils")
+    (tmp_path / "text.img").write_bytes(b"text that is like any other\n" * ((20 << 20) // 28))
+    target, options = str(small_disk / "text.vmdk"), ["--format", "vmdk", "-o", "subformat=streamOptimized"]
+    assert main.run(["convert", "text.img", target, *options, "-q"]) == 0
+    assert main.run(["convert", "text.img", str(small_disk / "text.qcow2"), "--format", "qcow2", "-c", "-q"]) == 0
+    assert main.run(["convert", "text.img", str(small_disk / "text.vdi"), "--format", "vdi", "-q"]) == 24
+    assert sorted(path.name for path in small_disk.iterdir()) == ["text.qcow2", "text.vmdk"]

@@ -54,11 +54,84 @@ def test_documents_have_the_fields_of_the_specification(ask: Any) -> None:
     assert set(seen["log"]["commits"][0]) == commit
     assert set(seen["log"]["commits"][0]["disks"][0]) == _fields("`disk facts` are:")
     assert set(seen["show"]) == commit | _fields("`show`: commit facts and")
+    names = ask("branch"), ask("tag", "v1", "vm"), ask("reflog")
+    assert set(names[0]) | {"tags"} == _fields("`branch`, `tag`: without arguments")
+    assert set(names[0]["branches"][0]) == _fields("A branch or tag:")
+    assert set(names[1]) | set(names[1]["changes"][0]) == _fields("and with arguments") | {"name", "before", "commit"}
+    assert set(names[2]) == _fields("`reflog`:")
+    assert set(names[2]["values"][0]) == _fields("A value:")
+    head = ask("head")
+    assert set(head) == _fields("`head`:")
+    assert set(head["logs"][0]) == _fields("A log:")
     assert set(seen["restore"]) == _fields("`restore`:")
+    folder = ask("restore", "vm", "folder/")
+    assert set(folder) == _fields("`restore REV DIR/`:")
+    assert set(folder["files"][0]) == _fields("A restored file:")
+    assert set(ask("restore", "vm", "out.img", "--in-place")) == _fields("`restore --in-place`:")
+    status = ask("status", "vm.img")
+    assert set(status) == {"images"}
+    assert set(status["images"][0]) == _fields("`status`: `images`")
+    assert set(ask("export", "vm", "e.img")) == _fields("`export`:")
+    assert set(ask("export", "vm", "e.qcow2", "--format", "qcow2")) == _fields("`export`:")
+    assert set(ask("export", "--chain", "vm..vm", "chain")) == _fields("`export --chain`:")
+    assert set(ask("convert", "vm.img", "c.img")) == _fields("`convert`:")
+    assert set(ask("info", "vm.img")) == _fields("`info`:")
     assert set(seen["verify"]) == _fields("`verify`:")
     assert set(seen["stats"]) == _fields("`stats`:")
+    share = _fields("A share:")
+    of_branch, of_commit = {"branch", "commits"}, {"id", "time", "message"}
+    assert {"branches", "commits"} == _fields("`stats --branches`")
+    assert set(ask("stats", "--branches")["branches"][0]) == share - of_commit
+    assert set(ask("stats", "vm")["commits"][0]) == share - of_branch
+    forgotten = ask("forget", "--keep-last", "1", "--dry-run")
+    assert set(forgotten) == _fields("`forget`: after")
+    assert set(forgotten["branches"][0]) == _fields("A branch of `forget`:") - {"id", "time", "reasons"}
+    assert set(ask("gc")) == _fields("`gc`: after")
     for item in seen["commit"]["disks"]:
         assert item == seen["log"]["commits"][0]["disks"][0]
+
+
+def test_documents_of_copies_have_the_fields_of_the_specification(ask: Any) -> None:
+    """The same for what goes to other places and comes from there."""
+    ask("init", "--key-file", "key", "--remember")
+    ask("commit", "vm.img")
+    remote = {"name", "url"}
+    assert _fields("`remote`, `remote list`: `remotes`, a list of") == remote
+    assert set(ask("remote", "add", "origin", "far")) == remote | _fields("`remote add`: the same and")
+    assert set(ask("remote")["remotes"][0]) == remote
+    pushed = ask("push")
+    assert set(pushed) == _fields("`push`:")
+    assert set(pushed["changes"][0]) == _fields("A change of a copy:")
+    copied = _fields("`push`:") | _fields("`fetch`, `pull`: the same")
+    assert set(ask("fetch")) == set(ask("pull")) == copied
+    cloned = ask("clone", "far", "clone")
+    beside = {"remote", "url", "changes", "commits", "packs", "bytes", "pack_bytes", "seconds"}
+    assert set(cloned) == beside | _fields("`clone`: of these fields")
+    anew = ask("clone", "--rekey", "far", "new", "--new-password-file", "pass", "--kdf-memory", "64MiB")
+    assert set(anew) == _fields("`clone --rekey`:")
+    bundled = ask("bundle", "create", "vm.bundle")
+    beside = {"changes", "commits", "packs", "bytes", "pack_bytes", "seconds"}
+    assert set(bundled) == beside | _fields("`bundle create`: the fields")
+    shown = ask("remote", "show", "origin")
+    assert set(shown) == remote | {"branches"}
+    assert _fields("`remote show`: the same and") == {"branches"}
+    assert set(shown["branches"][0]) == {"name", "commit", "time"}
+    assert set(ask("remote", "rename", "origin", "other")) == remote
+    assert set(ask("remote", "remove", "other")) == remote | {"branches"}
+
+
+def test_documents_of_deliveries_have_the_fields_of_the_specification(ask: Any) -> None:
+    """The same for a write key, what is delivered with it, and what is admitted."""
+    ask("init", "--key-file", "key", "--remember")
+    assert set(ask("key", "add", "--write-only", "web.key", "--label", "web")) == _fields("`key add --write-only`:")
+    sent = ask("commit", "vm.img", "--key-file", "web.key")
+    ordinary = _fields("`commit facts` are:") | _fields("`commit`: commit facts and")
+    assert set(sent) == ordinary | {"delivery"}
+    told = ask("admit")
+    assert set(told) == _fields("`admit`:")
+    assert [set(one) for one in told["deliveries"]] == [_fields("A delivery:")]
+    gone = ask("commit", "vm.img", "--key-file", "web.key")["delivery"]
+    assert set(ask("admit", "--discard", gone)) == {"discarded", "bytes"}
 
 
 def test_documents_of_key_have_the_fields_of_the_specification(ask: Any) -> None:

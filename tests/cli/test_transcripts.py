@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+from collections.abc import Callable
 
 import pytest
 
 from tests.cli import transcript
 
+pytestmark = pytest.mark.long
+
 _HERE = pathlib.Path(__file__).parent
+#: Programs that transcripts make images with, and Debian's packages of them.
+_NEEDS = dict.fromkeys(("images", "export", "convert", "machine"), ("qemu-img", "qemu-utils"))
 _TRANSCRIPTS = sorted(path.stem for path in _HERE.glob("*.txt"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _TRANSCRIPTS)
-def test_transcript(name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transcript(
+    name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, require_tool: Callable[[str, str], str]
+) -> None:
     """Every command prints what the transcript says, and nothing that is secret (C20)."""
+    if name in _NEEDS:
+        require_tool(*_NEEDS[name])
     directory = tmp_path / "work"
     directory.mkdir()
     monkeypatch.chdir(directory)

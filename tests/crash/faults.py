@@ -65,10 +65,14 @@ class Fault:
 
 
 class FaultyFiles:
-    """A `files.Files` around the model. `seen` lists the kinds of all operations, `struck` of those that failed."""
+    """A `files.Files` around the model. `seen` lists the kinds of all operations, `struck` of those that failed.
+
+    `unsynced`: the directories of which syncing failed.
+    """
 
     def __init__(self, inner: model.ModelFiles, fault: Fault | None) -> None:
         self.struck: list[str] = []
+        self.unsynced: set[str] = set()
         self.seen: list[str] = []
         self.inner = inner
         self._fault = fault
@@ -114,6 +118,7 @@ class FaultyFiles:
 
     def fsync_dir(self, path: str) -> None:
         if self._strikes("fsync_dir"):
+            self.unsynced.add(path)
             if self._code not in _LOSES_NOTHING:
                 self.inner.fail_fsync_dir(path)
             self._raise("fsync_dir")

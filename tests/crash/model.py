@@ -19,6 +19,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+import blake3
+
 from vimgvc.backends import files
 
 
@@ -138,6 +140,14 @@ class ModelFiles:
             self._collect(root, self._find(root), found)
             return found
 
+    def fingerprint(self) -> frozenset[tuple[str, int, bytes]]:
+        """Equal for files that nothing tells apart but what of them is synced."""
+        with self._guard:
+            return frozenset(
+                (path, self._find(path), b"" if content is None else blake3.blake3(content).digest())
+                for path, content in self.tree("/").items()
+            )
+
     def copy(self) -> ModelFiles:
         """The same files in the same state; nothing is open."""
         with self._guard:
@@ -145,9 +155,9 @@ class ModelFiles:
             after._next_node, after.now, after._modified = self._next_node, self.now, dict(self._modified)
             for number, node in self._nodes.items():
                 if isinstance(node, File):
-                    after._nodes[number] = File([dataclasses.replace(chunk) for chunk in node.chunks])
+                    after._nodes[number] = File([Chunk(chunk.data, chunk.fate) for chunk in node.chunks])
                 else:
-                    changes = [dataclasses.replace(change) for change in node.changes]
+                    changes = [Change(change.names, change.fate) for change in node.changes]
                     after._nodes[number] = Directory(node.durable, changes, node.names)
             return after
 
@@ -160,6 +170,18 @@ class ModelFiles:
             place.durable = place.names = {**place.names, **dict.fromkeys(names, number)}
             place.changes.clear()
             self.unlink(f"{directory}/.template")
+
+    def drop_empty(self, directory: str, keep: Callable[[str], bool]) -> None:
+        """Directories without names in `directory` are not there, but for those to keep."""
+        with self._guard:
+            place = self._directory(directory)
+            assert not place.changes
+            for name, number in list(place.names.items()):
+                if self._nodes[number] == Directory() and not keep(name):
+                    del self._nodes[number]
+                    place.names = {other: node for other, node in place.names.items() if other != name}
+            place.durable = place.names
+            self._found.clear()
 
     def fail_fsync(self, handle: int) -> None:
         with self._guard:

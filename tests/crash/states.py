@@ -113,13 +113,21 @@ def replay(
     drawn: int,
     first: int = 0,
 ) -> int:
-    """`check` every state; returns how many. A failure names the state in one line."""
-    count = 0
+    """`check` every state; returns how many. A failure names the state in one line.
+
+    Two of the same kind that nothing tells apart, neither the files nor the promises, are checked once.
+    """
+    count, seen = 0, set()
     for state in states(log, start, seed=seed, drawn=drawn, first=first):
+        count += 1
+        if state.kind != "killed":  # in which is also what was not synced
+            known = state.kind, len(state.promises), state.files.fingerprint()
+            if known in seen:
+                continue
+            seen.add(known)
         try:
             check(state)
         except Exception as error:
             where = f"after operation {state.after} of {len(log)} ({log[state.after]})"
             raise AssertionError(f"state {state.kind}, seed {state.seed}, {where}: {error!r}") from error
-        count += 1
     return count

@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import os
 import pathlib
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
-from tests import repos
+from tests import forks, repos
 from vimgvc.backends import local
 from vimgvc.codec import keys
 from vimgvc.images import raw
 from vimgvc.repo import repository
 
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 KILLS = 100
-SIZE = 12 * MIB
-CHANGE = 4 * MIB
+SIZE = 8 * MIB
+CHANGE = 2 * MIB
 PASSPHRASE = "killed"
 
 
-def _command(place: pathlib.Path, *arguments: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "VIMGVC_PASSWORD": PASSPHRASE, "VIMGVC_REPOSITORY": str(place / "repo")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "vimgvc", *arguments],
-        env=environment,
-        cwd=place,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def _program(place: pathlib.Path) -> forks.Program:
+    return forks.Program(place, {"VIMGVC_PASSWORD": PASSPHRASE, "VIMGVC_REPOSITORY": str(place / "repo")})
 
 
 def _open(place: pathlib.Path) -> repository.Repository:
@@ -45,18 +36,7 @@ def _restored(repo: repository.Repository, revision: str) -> bytes:
     return repos.restore(repo, revision)
 
 
-def _run_and_kill(running: subprocess.Popen[bytes], delay: float) -> bool:
-    """Kill after `delay` seconds; True when the command had already ended well."""
-    try:
-        running.wait(timeout=delay)
-    except subprocess.TimeoutExpired:
-        running.send_signal(signal.SIGKILL)
-        running.wait()
-    return running.returncode == 0
-
-
 @pytest.mark.slow
-@pytest.mark.timeout(420)
 def test_d1_killed_commits_lose_nothing(tmp_path: pathlib.Path, seed: int) -> None:
     """After each of 100 kills of `commit` the repository opens and what was acknowledged restores; the next works."""
     rng = np.random.default_rng(seed)
@@ -65,28 +45,26 @@ def test_d1_killed_commits_lose_nothing(tmp_path: pathlib.Path, seed: int) -> No
     secret = keys.Secret(keys.PASSPHRASE, PASSPHRASE.encode())
     repository.Repository.create(local.LocalBackend.create(tmp_path / "repo"), secret, profile=keys.CHEAPEST)
     image.write_bytes(data)
-    started = time.monotonic()
-    assert _command(tmp_path, "commit", "vm.img").wait() == 0
-    duration = time.monotonic() - started
-    acknowledged = {_open(tmp_path).branches()["vm"]: bytes(data)}
-    ended = 0
-    for kill in range(KILLS):
-        at = int(rng.integers(SIZE - CHANGE))
-        data[at : at + CHANGE] = repos.text(seed + kill, CHANGE)
-        image.write_bytes(data)
-        done = _run_and_kill(_command(tmp_path, "commit", "vm.img"), float(rng.uniform(0.2, 1.1)) * duration)
-        ended += done
-        repo = _open(tmp_path)
-        tip = repo.branches()["vm"]
-        if done or _restored(repo, tip) == data:
-            acknowledged[tip] = bytes(data)
-        assert tip in acknowledged, "a branch shows either the state before or the whole new one"
-        if kill % 20 == 19:
-            _assert_all_there(tmp_path, acknowledged)
-    assert 0 < ended < KILLS, f"kills fell at every stage: {ended} of {KILLS} had ended"
-    assert _command(tmp_path, "commit", "vm.img").wait() == 0
-    _assert_all_there(tmp_path, acknowledged)
-    assert _command(tmp_path, "verify", "--data").wait() == 0
+    patience = forks.Patience()
+    with _program(tmp_path) as program:
+        assert program.run("commit", "vm.img") == 0
+        acknowledged = {_open(tmp_path).branches()["vm"]: bytes(data)}
+        while patience.killed < KILLS:
+            at = int(rng.integers(SIZE - CHANGE))
+            data[at : at + CHANGE] = repos.text(seed + patience.killed + patience.ended, CHANGE)
+            image.write_bytes(data)
+            done = patience.run(program.start("commit", "vm.img"), rng.random())
+            repo = _open(tmp_path)
+            tip = repo.branches()["vm"]
+            if done or _restored(repo, tip) == data:
+                acknowledged[tip] = bytes(data)
+            assert tip in acknowledged, "a branch shows either the state before or the whole new one"
+            if patience.killed % 20 == 19:
+                _assert_all_there(tmp_path, acknowledged)
+        assert patience.ended, "no kill came late"
+        assert program.run("commit", "vm.img") == 0
+        _assert_all_there(tmp_path, acknowledged)
+        assert program.run("verify", "--data") == 0
 
 
 def _assert_all_there(place: pathlib.Path, acknowledged: dict[str, bytes]) -> None:
@@ -104,17 +82,15 @@ def test_d1_killed_restores_leave_no_target(tmp_path: pathlib.Path, seed: int) -
     repo = repository.Repository.create(backend, secret, profile=keys.CHEAPEST)
     data = repos.text(seed, 96 * MIB)
     repos.commit(repo, ("vm", data))
-    started = time.monotonic()
-    assert _command(tmp_path, "restore", "vm", "first.img").wait() == 0
-    duration = time.monotonic() - started
-    target = tmp_path / "out.img"
-    for _ in range(10):
-        done = _run_and_kill(_command(tmp_path, "restore", "vm", "out.img"), float(rng.uniform(0.3, 0.95)) * duration)
-        assert target.exists() or not done
-        if target.exists():
-            assert target.read_bytes() == data
-            target.unlink()
-    assert _command(tmp_path, "restore", "vm", "out.img").wait() == 0
+    target, patience = tmp_path / "out.img", forks.Patience()
+    with _program(tmp_path) as program:
+        while patience.killed < 10:
+            done = patience.run(program.start("restore", "vm", "out.img"), rng.random())
+            assert target.exists() or not done
+            if target.exists():
+                assert target.read_bytes() == data
+                target.unlink()
+        assert program.run("restore", "vm", "out.img") == 0
     assert target.read_bytes() == data
     assert [name for name in os.listdir(tmp_path) if name.endswith(".partial")] == []
     assert raw.RawReader(str(target)).size == len(data)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import pathlib
 import resource
-import struct
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -17,58 +15,18 @@ import pytest
 
 from tests import devices, needs
 from tests.crash import mutants, recorder, workload
+from tests.devices import FLUSH, NO_FLUSH, Disk
 from tests.suites import backend
 from vimgvc import errors
 from vimgvc.backends import files, local, protocol
 
 MIB = 1 << 20
 
-#: EXT4_IOC_SHUTDOWN: the file system is dead from here on, as after a power cut. What is in the
-#: journal's memory is written first (FLUSH), or lost too.
-_SHUTDOWN = 0x8004587D
-FLUSH, NO_FLUSH = 1, 2
-
-
-class Disk:
-    """An ext4 file system on a loop device, whose power can be cut."""
-
-    def __init__(self, device: pathlib.Path, folder: pathlib.Path) -> None:
-        self.device, self.folder = device, folder
-
-    def mount(self) -> None:
-        subprocess.run([needs.require_tool("mount", "mount"), self.device, self.folder], check=True)
-
-    def unmount(self) -> None:
-        subprocess.run([needs.require_tool("umount", "mount"), self.folder], check=True)
-
-    def cut(self, flag: int) -> None:
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.ioctl(handle, _SHUTDOWN, struct.pack("I", flag))
-        finally:
-            os.close(handle)
-
-    def reboot(self) -> None:
-        self.unmount()
-        self.mount()
-
 
 @pytest.fixture
 def disk(tmp_path: pathlib.Path) -> Iterator[Disk]:
-    image, folder = tmp_path / "disk.img", tmp_path / "disk"
-    mkfs = needs.require_tool("mke2fs", "e2fsprogs")
-    needs.require_root()
-    with image.open("wb") as file:
-        file.truncate(48 * MIB)
-    subprocess.run([mkfs, "-q", "-F", "-t", "ext4", image], check=True)
-    folder.mkdir()
-    with devices.loop(image) as device:
-        made = Disk(device, folder)
-        made.mount()
-        try:
-            yield made
-        finally:
-            made.unmount()
+    with devices.disk(tmp_path, 48 * MIB) as made:
+        yield made
 
 
 class PowerCut(mutants.Passing):

@@ -22,8 +22,9 @@ class Before:
     """A repository with two commits, and what a third one does to its files."""
 
     def __init__(self) -> None:
-        self.disk = commits.start()
-        self.unlocked = commits.create(self.disk).unlocked
+        disk = commits.start()
+        self.unlocked = commits.create(disk).unlocked
+        self.disk = commits.few_shards(disk)
         for message in ("one", "two"):
             commits.commit(commits.reopen(self.disk, self.unlocked), message)
         self.added = commits.add_key(commits.reopen(self.disk, self.unlocked).keyring, self.unlocked)
@@ -50,9 +51,9 @@ def before() -> Before:
 
 
 def every_fault(seen: list[str], code: int) -> Iterator[faults.Fault]:
-    """The errno at each operation; of the 256 shards that are scanned, at some. Changes fail for good, too."""
+    """The errno at each operation; of the shards that are scanned, at some. Changes fail for good, too."""
     for at, kind in enumerate(seen):
-        if kind in faults.APPLIES[code] and (kind != "scan" or at % 64 == 0):
+        if kind in faults.APPLIES[code] and (kind != "scan" or at % 8 == 0):
             yield faults.Fault(at, code)
             if kind not in {*LOOKING, "scan"}:
                 yield faults.Fault(at, code, persistent=True)
@@ -67,8 +68,14 @@ def outcome(call: Callable[[], None]) -> errors.VimgvcError | None:
 
 
 def harmless(faulty: faults.FaultyFiles, fault: faults.Fault) -> bool:
-    """Whether the commit may rightly succeed all the same; `check_after` looks whether it did."""
-    return fault.code in (errno.EINTR, faults.SHORT) or set(faulty.struck) <= {"unlink", *LOOKING}
+    """Whether the commit may rightly succeed all the same; `check_after` looks whether it did.
+
+    A pin that is removed when all is done may come back with a power cut: collections know what to do with it.
+    """
+    if fault.code in (errno.EINTR, faults.SHORT):
+        return True
+    only_pins = faulty.unsynced <= {f"{commits.ROOT}/pins"}
+    return set(faulty.struck) <= {"unlink", *LOOKING, *(["fsync_dir"] if only_pins else [])}
 
 
 def check_after(before: Before, faulty: faults.FaultyFiles, *, created: bool) -> None:
@@ -117,7 +124,6 @@ def run_with(before: Before, fault: faults.Fault, expected: type[errors.VimgvcEr
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_d8_no_space_at_every_operation(before: Before, code: int) -> None:
     """D8: a full disk at any operation of a commit is `NoSpace`; commits restore, the next re-uses what is stored."""
@@ -130,7 +136,6 @@ OTHERS = [errno.EIO, errno.EROFS, errno.EMFILE, errno.ENOMEM, errno.EINTR, fault
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("code", OTHERS, ids=[errno.errorcode.get(code, "short") for code in OTHERS])
 def test_d11_every_error_at_every_operation(before: Before, code: int) -> None:
     """D11: any other error at any operation of a commit is told as itself or overcome, and loses nothing."""

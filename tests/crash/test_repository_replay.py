@@ -10,6 +10,8 @@ from tests.crash import commits, recorder, states
 from vimgvc import errors
 from vimgvc.backends import local, protocol
 
+pytestmark = pytest.mark.long
+
 
 class Life:
     """A recorded life, and the checks of its states; `kind` lived it, `later` goes on after the power cut."""
@@ -18,13 +20,16 @@ class Life:
         self, kind: type[local.LocalBackend] = local.LocalBackend, later: type[local.LocalBackend] = local.LocalBackend
     ) -> None:
         self.later = later
-        recording = recorder.RecordingFiles(commits.start())
-        self.unlocked = commits.live(recording, kind)
+        disk = commits.start()
+        self.unlocked = commits.create(disk).unlocked
+        self.start = commits.few_shards(disk)
+        recording = recorder.RecordingFiles(self.start.copy())
+        commits.live(recording, self.unlocked, kind)
         self.log = recording.log
         self.acknowledged = [at for at, operation in enumerate(self.log) if operation.kind == "acknowledge"]
 
     def replay(self, check: Callable[[states.State], None], first: int, last: int, *, seed: int, drawn: int) -> int:
-        return states.replay(self.log[: last + 1], commits.start(), check, seed=seed, drawn=drawn, first=first)
+        return states.replay(self.log[: last + 1], self.start, check, seed=seed, drawn=drawn, first=first)
 
     def check(self, state: states.State) -> None:
         """What was acknowledged is there; what is there is right; the next commit works and stays."""
@@ -37,16 +42,6 @@ class Life:
         # A power cut after the recovery: what the recovery built on counts like what it made.
         after = state.files.crash(states.Certain("synced"))
         commits.check_commits(commits.reopen(after, self.unlocked), promised | {"next"})
-
-    def check_unborn(self, state: states.State) -> None:
-        """Until `init` has said that it is done, there is a whole repository, or one can be made."""
-        try:
-            repo = commits.create(state.files)
-        except errors.UsageError:
-            repo = commits.unlock(state.files, commits.FIRST)
-        assert commits.commit(repo, "one").created
-        after = state.files.crash(states.Certain("synced"))
-        commits.check_commits(commits.unlock(after, commits.FIRST), {"one"})
 
     def check_keys(self, state: states.State) -> None:
         """The secrets that were told to open do; while one is removed, the other does."""
@@ -61,23 +56,33 @@ def life() -> Life:
     return Life()
 
 
+def _check_unborn(state: states.State) -> None:
+    """Until `init` has said that it is done, there is a whole repository, or one can be made."""
+    try:
+        repo = commits.create(state.files)
+    except errors.UsageError:
+        repo = commits.unlock(state.files, commits.FIRST)
+    assert commits.commit(repo, "one").created
+    after = state.files.crash(states.Certain("synced"))
+    commits.check_commits(commits.unlock(after, commits.FIRST), {"one"})
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_d2_init(life: Life, seed: int) -> None:
+def test_d2_init(seed: int) -> None:
     """D1, D2: a power cut while a repository is made leaves one, or a place where one can be made."""
-    first = next(at for at, operation in enumerate(life.log) if "/keys/" in operation.path)
-    assert life.replay(life.check_unborn, first, life.acknowledged[0] - 1, seed=seed, drawn=2) > 100
+    recording = recorder.RecordingFiles(commits.start())
+    commits.create(recording)
+    first = next(at for at, operation in enumerate(recording.log) if "/keys/" in operation.path)
+    assert states.replay(recording.log, commits.start(), _check_unborn, seed=seed, drawn=2, first=first) > 100
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_d2_commits(life: Life, seed: int) -> None:
     """D1, D2, D3: at no operation of three commits does a power cut cost what was acknowledged, or the next commit."""
     assert life.replay(life.check, life.acknowledged[0], life.acknowledged[3], seed=seed, drawn=1) > 500
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_d2_keys(life: Life, seed: int) -> None:
     """C19, D2: at every operation of adding and removing a key the old one or the new one opens."""
     assert life.replay(life.check_keys, life.acknowledged[3], len(life.log), seed=seed, drawn=2) > 100
@@ -112,7 +117,6 @@ class TakesForDurableWhatItFinds(local.LocalBackend):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("kind", "later"),
     [

@@ -100,6 +100,19 @@ def test_branch_whose_log_is_lost() -> None:
     assert repos.commit(opened, ("vm", b"two"), branch="other").created
 
 
+def test_ref_entry_with_a_number_far_away() -> None:
+    """P-8: a file that calls itself the last of 2^63 entries costs one problem, not counting down from there."""
+    repo = repos.create()
+    made = repos.commit(repo, ("vm", b"one")).commit.id
+    [name] = [name for name in _blobs(repo) if name.startswith("refs")]
+    opened = _open({**_blobs(repo), name[:-16] + f"{(1 << 63):016x}": b"junk"}, repo)
+    seen = repos.Collector()
+    assert [ref.entry.commit for ref in opened.last_refs(seen).values()] == [made]
+    assert len(seen.problems) == 1
+    assert {problem.kind for problem in opened.verify().problems} == {"ref"}
+    assert opened.repair().actions == ()
+
+
 class _Late(memory.MemoryBackend):
     """Loses commits that are put."""
 

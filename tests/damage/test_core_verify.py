@@ -132,7 +132,6 @@ def test_node_that_fits_one_disk_only(order: int) -> None:
     assert [problem.object for problem in problems] == [f"{made.id[:12]}:disk{1 - order}"]
 
 
-@pytest.mark.timeout(60)
 def test_shared_subtrees_are_checked_once() -> None:
     """A few nodes that stand for 2^41 damaged windows are checked in no time, and reported in bounded space."""
     repo = repos.create()

@@ -12,6 +12,8 @@ from tests import repos
 from tests.damage import damaged
 from vimgvc import errors
 
+pytestmark = pytest.mark.long
+
 KINDS = ["data", "tree", "index", "commits", "refs", "keys", "config"]
 #: Bytes at the start of each kind that are a header; JSON has none, so all of a small one is tried.
 HEADER = {"data": 24, "tree": 24, "index": 44, "commits": 44, "refs": 44, "keys": 700, "config": 200}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -11,7 +10,7 @@ import pytest
 from blake3 import blake3
 from vectors import kit, texts
 
-from tests import repos, vector_file, vectors_product
+from tests import programs, repos, vector_file, vectors_product
 from vimgvc import errors
 from vimgvc.backends import memory
 from vimgvc.codec import keys
@@ -56,15 +55,8 @@ print(vectors_product.outcome(vector), memory("VmHWM") - before)
 def _growth(vector: str) -> tuple[str, int]:
     """Outcome of a vector in a process of its own, and the MiB by which its memory grew."""
     root = pathlib.Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURE, vector],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=root,
-        env={"PYTHONPATH": f"{root}:{root / 'tools'}"},
-    )
-    outcome, kibibytes = done.stdout.split()
+    environment = {"PYTHONPATH": f"{root}:{root / 'tools'}"}
+    outcome, kibibytes = programs.run(sys.executable, "-c", _MEASURE, vector, cwd=root, env=environment).split()
     return outcome, int(kibibytes) >> 10
 
 

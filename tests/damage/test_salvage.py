@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests import repos
@@ -114,6 +115,16 @@ def test_ranges_are_merged() -> None:
     for offset, length in [(90, 50), (0, 10), (10, 5), (12, 30), (60, 1)]:
         lost.add(offset, length)
     assert lost.ranges() == [(0, 42), (60, 1), (90, 10)]
+
+
+def test_memory_is_that_of_the_merged_ranges(seed: int) -> None:
+    """Many neighbouring chunks, told several times in any order, are kept as the few ranges that they make."""
+    lost = salvage.Lost(1 << 40)
+    numbers = [number for number in range(50_000) if number % 10_000]
+    for number in [*numbers, *np.random.default_rng(seed).permutation(numbers).tolist()]:
+        lost.add(number * 4096, 4096)
+        assert len(lost._ends) <= 1024 + 5
+    assert lost.ranges() == [((number + 1) * 4096, 9999 * 4096) for number in range(0, 50_000, 10_000)]
 
 
 def test_x6_command(tmp_path: pathlib.Path, seed: int) -> None:

@@ -5,6 +5,8 @@ Adopt it with a class in a test module:
     class TestMyBackend(backend.BackendSuite):
         def create(self, folder):   # an empty Backend
             ...
+        def aside(self, backend):   # what was set aside there
+            ...
 """
 
 from __future__ import annotations
@@ -49,6 +51,15 @@ BAD_NAMES = [
     f"refs/{'a' * 32}/{'1' * 15}",
     f"other/{'a' * 64}",
     "packs/.tmp-0123456789abcdef",
+    f"gc/{'0' * 16}",
+    f"gc/{'0' * 16}-other",
+    f"gc/{'0' * 16}-promised",
+    f"forgotten/{'a' * 32}",
+    f"inbox/{'a' * 32}",
+    f"inbox/{'a' * 32}/lock",
+    f"inbox/{'a' * 32}/packs/aa/{'a' * 64}",
+    f"inbox/{'a' * 32}/refs-{'a' * 64}",
+    f"quarantine/index/{'a' * 64}",
     "".join(chr(code) for code in (0x41A, 0x43E)),
     f"index/{chr(0x661) * 64}",  # Arabic digits
 ]
@@ -82,6 +93,10 @@ class BackendSuite(abc.ABC):
     @abc.abstractmethod
     def create(self, folder: pathlib.Path) -> protocol.Backend:
         """An empty place for blobs; `folder` is an empty directory for whoever needs one."""
+
+    @abc.abstractmethod
+    def aside(self, backend: protocol.Backend) -> dict[str, bytes]:
+        """What was set aside: name below `quarantine/` and content."""
 
     @pytest.fixture
     def backend(self, tmp_path: pathlib.Path) -> protocol.Backend:
@@ -192,6 +207,41 @@ class BackendSuite(abc.ABC):
         assert names(backend.list("packs")) == [pack(2)]
         assert backend.put(pack(1), [b"new"])
         assert backend.get(pack(1)) == b"new"
+
+    def test_delete_all(self, backend: protocol.Backend) -> None:
+        """Many at once: those that are named are gone, absent ones are fine, the others stay."""
+        for number in range(6):
+            backend.put(pack(number), [b"x"])
+        backend.put(entry(1, 1), [b"y"])
+        backend.delete_all([pack(0), pack(3), pack(77), entry(1, 1)])
+        assert names(backend.list("packs")) == sorted(pack(number) for number in (1, 2, 4, 5))
+        assert names(backend.list("refs")) == []
+        backend.delete_all([])
+
+    def test_set_aside(self, backend: protocol.Backend) -> None:
+        """What is set aside is in no listing and cannot be read; its name is free again, as often as one likes."""
+        backend.set_aside(pack(1))
+        for content in (b"first", b"second", b"third"):
+            assert backend.put(pack(1), [content])
+            backend.set_aside(pack(1))
+            with pytest.raises(errors.NotFound):
+                backend.get(pack(1))
+            assert names(backend.list("packs")) == []
+        assert sorted(self.aside(backend).values()) == [b"first", b"second", b"third"]
+
+    def test_later_areas(self, backend: protocol.Backend) -> None:
+        """Areas of later versions hold blobs like the others."""
+        for name in (f"forgotten/{'a' * 64}", f"gc/{'0' * 16}-condemn", f"gc/{'0' * 15}1-sweep"):
+            assert backend.put(name, [b"x"])
+            assert not backend.put(name, [b"y"])
+            assert backend.get(name) == b"x"
+        assert len(names(backend.list("gc"))) == 2
+        delivered = [f"inbox/{'b' * 32}/{name}" for name in ("done", "key", f"packs-{'a' * 64}")]
+        for name in [*delivered, f"inbox/{'c' * 32}/commits-{'a' * 64}"]:
+            assert backend.put(name, [b"xy"])
+            assert (backend.get(name), backend.size(name)) == (b"xy", 2)
+        assert names(backend.list(f"inbox/{'b' * 32}")) == delivered
+        assert len(names(backend.list("inbox"))) == 4
 
     def test_list(self, backend: protocol.Backend) -> None:
         """A listing has every blob of the area and of no other, with its size."""

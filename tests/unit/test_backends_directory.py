@@ -42,7 +42,7 @@ class TestCreate:
         assert not disk.pending()
         made = {path.removeprefix(f"{root}/") for path in disk.tree(str(root))} - {str(root)}
         shards = {f"packs/{number:02x}" for number in range(256)}
-        assert made == {"keys", "packs", "index", "commits", "refs", "lock"} | shards
+        assert made == {*protocol.AREAS, "lock"} | shards
 
     def test_into_a_directory_that_is_free(self, tmp_path: pathlib.Path) -> None:
         """An empty directory, or the root of a file system, is as good as none."""
@@ -123,7 +123,7 @@ class TestOpen:
             f"file://localhost{spaced}",
         ):
             assert registry.open_backend(location).get(protocol.CONFIG) == b"config"
-        for location in ("s3://bucket/name", "file://otherhost/x", "sftp://h/p", "", "a\0b"):
+        for location in ("gopher://bucket/name", "file://otherhost/x", "", "a\0b"):
             with pytest.raises(errors.UsageError):
                 registry.open_backend(location)
         assert [registry.open_backend(str(spaced), durable=on).capabilities.durable for on in (True, False)] == [

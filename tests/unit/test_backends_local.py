@@ -11,18 +11,26 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.crash import faults, model, mutants, recorder
+from tests.crash import faults, model, mutants, recorder, states
 from tests.suites import backend
 from vimgvc import errors
 from vimgvc.backends import files, local, protocol, skeleton
 
 
-class TestLocalBackend(backend.BackendSuite):
+class OfDirectory(backend.BackendSuite):
+    def aside(self, backend: protocol.Backend) -> dict[str, bytes]:
+        quarantine = pathlib.Path(backend.url, "quarantine")
+        return {
+            str(path.relative_to(quarantine)): path.read_bytes() for path in quarantine.rglob("*") if path.is_file()
+        }
+
+
+class TestLocalBackend(OfDirectory):
     def create(self, folder: pathlib.Path) -> local.LocalBackend:
         return local.LocalBackend.create(folder / "repository")
 
 
-class TestWithoutDurability(backend.BackendSuite):
+class TestWithoutDurability(OfDirectory):
     def create(self, folder: pathlib.Path) -> local.LocalBackend:
         return local.LocalBackend.create(folder, durable=False)
 
@@ -38,7 +46,7 @@ class WithoutLinks(mutants.Passing):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM), target)
 
 
-class TestWithoutLinks(backend.BackendSuite):
+class TestWithoutLinks(OfDirectory):
     def create(self, folder: pathlib.Path) -> local.LocalBackend:
         return local.LocalBackend.create(folder, WithoutLinks(files.RealFiles()))
 
@@ -351,3 +359,44 @@ class TestForeignNames:
 
 def names_of(place: local.LocalBackend) -> set[str]:
     return {item.name for area in protocol.AREAS for item in place.list(area)}
+
+
+def test_a_repository_without_later_areas(place: local.LocalBackend, root: pathlib.Path) -> None:
+    """One made before there were these areas lists them as empty, and gets them with the first blob."""
+    for area in protocol.LATER:
+        (root / area).rmdir()
+    opened = local.LocalBackend.open(root)
+    for area in protocol.LATER:
+        assert list(opened.list(area)) == []
+    assert skeleton.remove_stale(files.RealFiles(), str(root), now=2e9) == 0
+    for name in (f"forgotten/{'a' * 64}", f"inbox/{'a' * 32}/key"):
+        assert opened.put(name, [b"x"])
+        opened.sync()
+        assert [item.name for item in local.LocalBackend.open(root).list(name.partition("/")[0])] == [name]
+
+
+def test_a_later_area_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An area that comes with its first blob is there after a power cut, when that was synced."""
+    for name in (f"forgotten/{'a' * 64}", f"inbox/{'a' * 32}/key"):
+        disk = model.ModelFiles(["/disk"])
+        with monkeypatch.context() as before:
+            before.setattr(
+                protocol, "AREAS", {area: _ for area, _ in protocol.AREAS.items() if area != name[: name.index("/")]}
+            )
+            local.LocalBackend.create(pathlib.Path("/disk/place"), disk).put(protocol.CONFIG, [b"c"])
+        place = local.LocalBackend(pathlib.Path("/disk/place"), disk)
+        assert place.put(name, [b"x"])
+        place.sync()
+        after = local.LocalBackend(pathlib.Path("/disk/place"), disk.crash(states.Certain("synced")))
+        assert after.get(name) == b"x"
+
+
+def test_set_aside_again_after_a_kill(place: local.LocalBackend, root: pathlib.Path) -> None:
+    """Killed between its two names, a blob has both; setting it aside again leaves one."""
+    place.put(backend.pack(1), [b"x"])
+    place.set_aside(backend.pack(1))
+    aside = root / "quarantine" / backend.pack(1)
+    os.link(aside, root / backend.pack(1))
+    place.set_aside(backend.pack(1))
+    assert list(aside.parent.iterdir()) == [aside]
+    assert not (root / backend.pack(1)).exists()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import pathlib
 
 from tests.suites import backend
-from vimgvc.backends import memory
+from vimgvc.backends import memory, protocol
 
 
 class TestMemoryBackend(backend.BackendSuite):
     def create(self, folder: pathlib.Path) -> memory.MemoryBackend:
         return memory.MemoryBackend()
+
+    def aside(self, backend: protocol.Backend) -> dict[str, bytes]:
+        assert isinstance(backend, memory.MemoryBackend)
+        return backend.aside
 
 
 def test_records_calls() -> None:

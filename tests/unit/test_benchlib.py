@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from benchlib import results, session, sparse, tools
+from benchlib import results, rewind, session, sparse, timeline, tools
 
 MIB = 1 << 20
 
@@ -75,3 +75,22 @@ def test_a_target_says_whether_it_is_met() -> None:
     faster, memory = results.TARGETS[0], next(target for target in results.TARGETS if target.text == "peak memory")
     assert [faster.met(value) for value in (5.99, 6.0, 6.01)] == [False, True, True]
     assert [memory.met(value) for value in (299.0, 300.0, 301.0)] == [True, True, False]
+
+
+def test_targets_of_histories() -> None:
+    """Going back is compared with the right run of the right tool; what was not measured has no value."""
+    measured = results.Results(
+        taken(rewind.FULL, "vimgvc", 30, 40, 50)
+        + taken(rewind.KNOWN, "vimgvc", 2)
+        + taken(rewind.COMPARE, "vimgvc", 4, 5)
+        + taken(rewind.COMPARE, "restic", 90, 9, 1)
+        + taken(rewind.EQUAL, "limit", 1)
+    )
+    measured.numbers = {"disk bytes": 9e9, "gc by fresh": 1.05}
+    values = {target.text: target.value(measured) for target in timeline.TARGETS}
+    assert values["in place, known base, 1 % in runs: faster than a full restore"] == 20
+    assert values["in place, known base, 1 % in pages: faster than a full restore"] is None
+    assert values["in place, compared"] == 2
+    assert values["in place, compared: faster than restic"] == 2
+    assert values["gc: stored by a fresh repository"] == 1.05
+    assert values["gc: memory"] is None

@@ -28,6 +28,15 @@ _DISKS = st.builds(
     new_bytes=_COUNT,
     stored_bytes=_COUNT,
 )
+_ATTACHMENTS = st.builds(
+    commit.Attachment,
+    name=_TEXT,
+    size=_COUNT,
+    manifest=_HEX32,
+    read_bytes=_COUNT,
+    new_bytes=_COUNT,
+    stored_bytes=_COUNT,
+)
 _COMMITS = st.builds(
     commit.Commit,
     id=_HEX32,
@@ -38,11 +47,15 @@ _COMMITS = st.builds(
     host=_TEXT,
     time=st.datetimes().map(lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20)),
     disks=st.lists(_DISKS, max_size=3, unique_by=lambda disk: disk.name).map(tuple),
-)
+    attachments=st.lists(_ATTACHMENTS, max_size=3, unique_by=lambda item: item.name).map(tuple),
+).filter(lambda made: len({item.name for item in made.stored()}) == len(made.stored()))
 _TEXTS = {"branch", "message", "author", "host", "name"}
 _DISK = commit.Disk("vm", 512, "ab" * 32, {"format": "raw"}, 1, 2, 3, 4, 5)
+_ATTACHMENT = commit.Attachment("vm.ovf", 100, "ba" * 32, 1, 2, 3)
 _ID = "cd" * 32
-_COMMIT = commit.Commit(_ID, ("ef" * 32,), "vm", "message", "ann", "host", "2026-01-02T03:04:05Z", (_DISK,))
+_COMMIT = commit.Commit(
+    _ID, ("ef" * 32,), "vm", "message", "ann", "host", "2026-01-02T03:04:05Z", (_DISK,), (_ATTACHMENT,)
+)
 
 
 @hypothesis.given(_COMMITS)
@@ -73,7 +86,8 @@ def _changed(path: list[str | int], value: Any) -> bytes:
 @pytest.mark.parametrize(
     "path",
     [*([name] for name in encoding.loads_canonical(_COMMIT.encode(), "sample")), ["parents", 0], ["disks", 0]]
-    + [["disks", 0, name] for name in dataclasses.asdict(_DISK)],
+    + [["disks", 0, name] for name in dataclasses.asdict(_DISK)]
+    + [["attachments", 0], *(["attachments", 0, name] for name in dataclasses.asdict(_ATTACHMENT))],
     ids=lambda path: "-".join(map(str, path)),
 )
 def test_members_of_wrong_types(path: list[str | int]) -> None:

@@ -288,7 +288,6 @@ def test_zeros_that_become_data(at: int, seed: int) -> None:
     assert repos.restore(repo, "vm") == data
 
 
-@pytest.mark.timeout(60)
 def test_windows_that_are_done_out_of_order(seed: int) -> None:
     """A window that takes longer than the 150 after it ends up in its place."""
 

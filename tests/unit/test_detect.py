@@ -53,6 +53,7 @@ CONTAINERS = {
     "bochs": [_disk((0, b"Bochs Virtual HD Image\0"))],
     "cloop": [_disk((0, b"#!/bin/sh\n#V2.0 Format\n"))],
     "cow": [_disk((0, b"OOOM\0\0\0\x02"))],
+    "ova": [_disk((0, b"machine.ovf"), (257, b"ustar\x0000")), _disk((0, b"a b.OVF"), (257, b"ustar  \0"))],
 }
 
 RAW = [
@@ -69,6 +70,7 @@ RAW = [
     _disk((1, b"QFI\xfb\0\0\0\x03")),
     _disk((512, b"QFI\xfb\0\0\0\x03")),
     _disk((-511, b"conectix")),
+    _disk((0, b"notes.txt"), (257, b"ustar\x0000")),
 ]
 
 POLYGLOTS = {
@@ -112,7 +114,8 @@ def test_i22_polyglots_are_refused(content: bytes, name: str, tmp_path: pathlib.
         detect.detect(tmp_path / name)
     with pytest.raises(errors.UnsafeImage):
         registry.open_image(tmp_path / name)
-    source, facts = registry.open_image(tmp_path / name, "raw")
+    opened = registry.open_image(tmp_path / name, registry.Access("raw"))
+    source, facts = opened.reader, opened.container
     assert facts == {"format": "raw"}
     source.close()
 
@@ -122,7 +125,8 @@ def test_i21_declared_raw_is_raw(name: str, content: bytes, tmp_path: pathlib.Pa
     """A guest may write any header into its raw disk: declared raw, it is read byte for byte."""
     path = tmp_path / f"disk.{name}"
     path.write_bytes(content)
-    source, facts = registry.open_image(path, "raw")
+    opened = registry.open_image(path, registry.Access("raw"))
+    source, facts = opened.reader, opened.container
     assert facts == {"format": "raw"}
     assert reader.read(source.pread_into, 0, source.size) == content
     source.close()
@@ -131,11 +135,10 @@ def test_i21_declared_raw_is_raw(name: str, content: bytes, tmp_path: pathlib.Pa
 @pytest.mark.parametrize(("name", "content"), _EACH)
 @pytest.mark.parametrize("declare", [False, True])
 def test_containers_are_not_stored_by_mistake(name: str, content: bytes, declare: bool, tmp_path: pathlib.Path) -> None:
-    """A container that cannot be read yet is refused by its format's name, declared or not."""
-    (tmp_path / "disk").write_bytes(content)
-    with pytest.raises(errors.Unsupported) as caught:
-        registry.open_image(tmp_path / "disk", name if declare else None)
-    assert name in caught.value.feature
+    """What looks like a container is read as that, declared or not, never as a raw disk."""
+    path = tmp_path / "disk"
+    path.write_bytes(content)
+    assert detect.check_declared(path, name if declare else None) == name
 
 
 @pytest.mark.parametrize("suffix", ["raw", "img", "IMG", "iso"])
@@ -180,8 +183,7 @@ def test_unknown_format_is_a_usage_error(tmp_path: pathlib.Path) -> None:
 def test_common_names_are_understood(alias: str, name: str, tmp_path: pathlib.Path) -> None:
     """What users call a format means the same as its name."""
     (tmp_path / "disk").write_bytes(CONTAINERS[name][0])
-    with pytest.raises(errors.Unsupported):
-        detect.check_declared(tmp_path / "disk", alias)
+    assert detect.check_declared(tmp_path / "disk", alias) == name
 
 
 @pytest.mark.parametrize("call", [registry.open_image, detect.detect, lambda path: detect.check_declared(path, None)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import subprocess
 import sys
 import unicodedata
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from hypothesis import strategies
 
+from tests import programs
 from vimgvc import errors
 from vimgvc.codec import aead, keys, recovery
 
@@ -99,9 +99,9 @@ def test_too_little_memory_is_an_error_with_advice() -> None:
         "except errors.VimgvcError as error:\n"
         "    print(error.message, '|', error.hint)\n"
     )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "1024 MiB" in result.stdout
-    assert "recovery code" in result.stdout
+    printed = programs.run(sys.executable, "-c", script)
+    assert "1024 MiB" in printed
+    assert "recovery code" in printed
 
 
 def test_passphrases_are_the_same_however_accents_are_composed() -> None:

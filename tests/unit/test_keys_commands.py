@@ -52,7 +52,7 @@ def place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def ids(place: Place) -> set[str]:
-    return {slot.id for slot in key.list_slots(str(place.path), SILENT)}
+    return {slot.id for slot in key.list_slots(str(place.path), place.environment, SILENT)}
 
 
 def test_add_lets_another_secret_open(place: Place) -> None:
@@ -60,7 +60,7 @@ def test_add_lets_another_secret_open(place: Place) -> None:
     added = key.add(place.open(), SECOND, "second", place.environment, SILENT)
     assert place.opens(FIRST)
     assert place.opens(SECOND)
-    assert {slot.label for slot in key.list_slots(str(place.path), SILENT)} == {"first", "second"}
+    assert {slot.label for slot in key.list_slots(str(place.path), place.environment, SILENT)} == {"first", "second"}
     assert added.slot.id in ids(place) == place.cached()
 
 
@@ -146,16 +146,16 @@ def test_c6_export_and_import_bring_a_repository_back(place: Place, tmp_path: pa
     key.add(place.open(), SECOND, "", place.environment, SILENT)
     before = ids(place)
     kit = tmp_path / "kit"
-    exported = key.export(str(place.path), str(kit), SILENT)
+    exported = key.export(str(place.path), str(kit), place.environment, SILENT)
     assert (exported.slots, exported.path, exported.kit) == (2, str(kit), kit.read_bytes())
     assert stat.S_IMODE(kit.stat().st_mode) == 0o600
     with pytest.raises(errors.UsageError):
-        key.export(str(place.path), str(kit), SILENT)
-    assert key.export(str(place.path), None, SILENT).kit == kit.read_bytes()
+        key.export(str(place.path), str(kit), place.environment, SILENT)
+    assert key.export(str(place.path), None, place.environment, SILENT).kit == kit.read_bytes()
     for lost in (place.path / "keys").iterdir():
         lost.unlink()
     (place.path / "config").write_bytes(b"junk")
-    assert {slot.id for slot in key.import_kit(str(place.path), str(kit), SILENT)} == before
+    assert {slot.id for slot in key.import_kit(str(place.path), str(kit), place.environment, SILENT)} == before
     assert place.opens(FIRST)
     assert place.opens(SECOND)
 
@@ -163,13 +163,13 @@ def test_c6_export_and_import_bring_a_repository_back(place: Place, tmp_path: pa
 def test_import_of_a_missing_or_foreign_kit(place: Place, tmp_path: pathlib.Path) -> None:
     """A path without a kit, and a kit of another repository, are usage errors."""
     with pytest.raises(errors.UsageError):
-        key.import_kit(str(place.path), str(tmp_path / "missing"), SILENT)
-    kit = key.export(str(place.path), None, SILENT).kit
+        key.import_kit(str(place.path), str(tmp_path / "missing"), place.environment, SILENT)
+    kit = key.export(str(place.path), None, place.environment, SILENT).kit
     foreign = tmp_path / "foreign"
     value = json.loads(kit) | {"repository": "f" * 32}
     foreign.write_text(json.dumps(value, sort_keys=True, separators=(",", ":")))
     with pytest.raises(errors.UsageError):
-        key.import_kit(str(place.path), str(foreign), SILENT)
+        key.import_kit(str(place.path), str(foreign), place.environment, SILENT)
 
 
 def test_remember_and_forget(place: Place) -> None:
@@ -191,8 +191,8 @@ def test_c20_nothing_that_is_returned_shows_a_secret(place: Place) -> None:
     repo = place.open()
     shown = [
         repr(key.add(repo, SECOND, "", place.environment, SILENT)),
-        repr(key.export(str(place.path), None, SILENT)),
-        repr(key.list_slots(str(place.path), SILENT)),
+        repr(key.export(str(place.path), None, place.environment, SILENT)),
+        repr(key.list_slots(str(place.path), place.environment, SILENT)),
         repr(repo),
         *(path.read_bytes().decode("latin-1") for path in place.path.rglob("*") if path.is_file()),
     ]

@@ -31,7 +31,7 @@ def test_examples_need_little() -> None:
     """Every part with bytes has its example, and none imports more than two libraries and the standard one."""
     imported = re.findall(r">>> (?:from|import) (\w+)", "".join(EXAMPLES))
     assert set(imported) == IMPORTS
-    assert len(EXAMPLES) == 7
+    assert len(EXAMPLES) == 8
 
 
 def made_by_the_program() -> dict[str, str]:

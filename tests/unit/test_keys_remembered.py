@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import pathlib
 import stat
-import subprocess
 import sys
 
 import pytest
 
+from tests import programs
 from vimgvc import errors, monitor
 from vimgvc.codec import keys
 from vimgvc.repo import keyring, remember
@@ -222,9 +222,7 @@ def _python(code: str, path: pathlib.Path) -> str:
     """What a new interpreter with `path` before everything else prints."""
     start = f"import sys; sys.path.insert(0, {str(path)!r})\n"
     root = pathlib.Path(__file__).parents[2]
-    return subprocess.run(
-        [sys.executable, "-c", start + code], capture_output=True, text=True, check=True, cwd=root
-    ).stdout
+    return programs.run(sys.executable, "-c", start + code, cwd=root)
 
 
 def test_c20_no_key_in_what_is_reported(tmp_path: pathlib.Path) -> None:

@@ -169,7 +169,8 @@ def test_json_has_the_exact_text() -> None:
     decoded = json.loads(encoded)
     assert decoded["message"] == _HOSTILE
     assert decoded["parents"] == ["b" * 64]
-    assert set(decoded) == {"id", "branch", "parents", "message", "author", "host", "time", "disks"}
+    fields = {"id", "branch", "parents", "message", "author", "host", "time", "disks", "attachments"}
+    assert set(decoded) == fields
 
 
 def test_json_of_a_disk_is_all_its_facts() -> None:

@@ -10,7 +10,14 @@ from vimgvc import errors
 from vimgvc.cli import app, main
 
 _KEY_VERBS = ("list", "add", "remove", "change", "export", "import", "remember", "forget")
-_COMMANDS = [[], *([verb] for verb in app.VERBS), *(["key", verb] for verb in _KEY_VERBS)]
+_REMOTE_VERBS = ("add", "list", "show", "rename", "remove")
+_COMMANDS = [
+    [],
+    *([verb] for verb in app.VERBS),
+    *(["key", verb] for verb in _KEY_VERBS),
+    *(["remote", verb] for verb in _REMOTE_VERBS),
+    ["bundle", "create"],
+]
 
 
 def _help(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -32,11 +39,14 @@ def test_help_has_an_example_and_fits(
     assert "Options of every command:\n  -r, --repo DIR" in shown
 
 
-def test_the_list_of_key_verbs_is_complete(capsys: pytest.CaptureFixture[str]) -> None:
-    """The verbs tested here are those that `key` has."""
-    listed = _help(["key"], capsys)
+@pytest.mark.parametrize(("group", "verbs"), [("key", _KEY_VERBS), ("remote", _REMOTE_VERBS), ("bundle", ("create",))])
+def test_the_lists_of_verbs_are_complete(
+    group: str, verbs: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The verbs tested here are those that `key` and `remote` have."""
+    listed = _help([group], capsys)
     commands = listed[listed.index("Commands:") : listed.index("Options:")]
-    assert set(re.findall(r"^  (\w+) ", commands, re.MULTILINE)) == set(_KEY_VERBS)
+    assert set(re.findall(r"^  (\w+) ", commands, re.MULTILINE)) == set(verbs)
 
 
 def _codes(cls: type[errors.VimgvcError]) -> set[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import unicodedata
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import programs
 from vimgvc.cli import text
 
 _HOSTILE = {
@@ -143,8 +143,7 @@ def test_dates_are_local(zone: str, shown: str) -> None:
     """The time of a commit is shown in the zone of whoever looks."""
     code = "from vimgvc.cli import text; print(text.date('2026-05-01T22:00:07Z'))"
     environment = {"TZ": zone, "PYTHONPATH": "."}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert f"{shown}\n" == result.stdout
+    assert f"{shown}\n" == programs.run(sys.executable, "-c", code, env=environment)
 
 
 @pytest.mark.parametrize("stamp", ["9999-99-99T99:99:99Z", "0000-00-00T00:00:00Z", "nonsense\x1b"])

@@ -92,7 +92,36 @@ def test_unchanged_disk_records_nothing() -> None:
     assert third.created
     assert third.commit.parents == (first.commit.id,)
     puts = [name.partition("/")[0] for kind, name in backend.calls if kind == "put"]
-    assert puts == ["commits", "refs"]
+    assert puts == ["commits", "pins", "refs"]
+
+
+def test_what_the_history_has_is_recorded_once() -> None:
+    """With `once` the state of a snapshot is looked for in the history: by its name, or as a present state."""
+    repo = repos.create()
+    states = {name: disk_memory.MemoryDisk.of(name.encode() * 2000) for name in ("old", "new", "both")}
+
+    def commit(
+        content: str, snapshot: str | None, *, once: bool = False, allow_empty: bool = False
+    ) -> repository.CommitResult:
+        facts = {"format": "qcow2"} if snapshot is None else {"format": "qcow2", "snapshot": snapshot}
+        request = repository.CommitRequest("vm", "", "", "", allow_empty=allow_empty, once=once)
+        return repo.commit([ingest.Source("vm", states[content], facts)], request)
+
+    first = commit("old", "a", once=True)
+    second = commit("new", None)
+    third = commit("both", "b", once=True)
+    assert [first.created, second.created, third.created] == [True] * 3
+    again = [commit("old", "a", once=True), commit("new", "c", once=True), commit("both", "b", once=True)]
+    assert [(one.created, one.commit.id) for one in again] == [
+        (False, first.commit.id),
+        (False, second.commit.id),
+        (False, third.commit.id),
+    ]
+    assert commit("old", "d", once=True).created  # another snapshot's state
+    assert commit("new", "a", once=True).created is False
+    assert commit("both", "a", once=True).created  # the name, but not the content
+    assert commit("old", "a").created
+    assert commit("new", "c", once=True, allow_empty=True).created
 
 
 class _MostlyHole:
@@ -171,8 +200,8 @@ def test_commit_writes_in_order() -> None:
     repos.commit(repo, ("vm", repos.noise(2, MIB)))
     writes = [(kind, name.partition("/")[0]) for kind, name in backend.calls if kind in ("put", "sync")]
     order = [area for kind, area in writes if kind == "put"]
-    assert sorted(order, key=["packs", "index", "commits", "refs"].index) == order
-    for before, after in [("packs", "index"), ("index", "commits"), ("commits", "refs")]:
+    assert sorted(order, key=["packs", "index", "commits", "pins", "refs"].index) == order
+    for before, after in [("packs", "index"), ("index", "commits"), ("commits", "pins"), ("commits", "refs")]:
         between = writes[_last(writes, before) : writes.index(("put", after))]
         assert ("sync", "") in between
     assert writes[-1] == ("sync", "")
@@ -251,3 +280,15 @@ def test_wrong_secret_and_root() -> None:
     assert repository.Repository.open(repo.backend, unlocked=repo.unlocked).fingerprint == repo.fingerprint
     assert "root" not in repr(repo)
     assert repo.unlocked.root.hex() not in repr(repo)
+
+
+def test_two_begin_a_repository_at_once() -> None:
+    """Where nothing is locked the second one that makes a repository in a place fails, and leaves no key there."""
+    place = memory.MemoryBackend()
+    first = repos.create(place)
+    slots = [item.name for item in place.list("keys")]
+    with pytest.raises(errors.UsageError) as raised:
+        repos.create(place)
+    assert raised.value.hint
+    assert sorted(item.name for item in place.list("keys")) == sorted(slots)
+    assert repos.reopen(first).id == first.id

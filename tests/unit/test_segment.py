@@ -91,6 +91,32 @@ def test_c14_shape_is_authenticated() -> None:
         elsewhere.opener().open(shape, stored, ids, "segment")
 
 
+@pytest.mark.parametrize("plain", [repos.text(2, 4000) * 5, repos.noise(2, 20_000)], ids=["zstd", "raw"])
+def test_beginnings(plain: bytes) -> None:
+    """A beginning is that of the whole, however long; what was changed anywhere, also behind it, is refused."""
+    shape, stored = _seal(plain)
+    opener = _SEALS.opener()
+    for wanted in (1, 4095, 4096, len(plain) // 2, len(plain) - 1, len(plain)):
+        assert opener.beginning(shape, stored, bytes(32), wanted, "segment") == plain[:wanted]
+    changed = bytearray(stored)
+    changed[-1] ^= 1
+    with pytest.raises(errors.IntegrityError):
+        opener.beginning(shape, bytes(changed), bytes(32), 1, "segment")
+
+
+def test_mutants_of_frames_from_which_a_beginning_is_taken(seed: int) -> None:
+    """Ten thousand variations of zstd frames yield exactly as many bytes as are wanted, or a FormatError."""
+    decompressor = compress.Decompressor()
+    yielded = refused = 0
+    for data, length in _frames(seed):
+        try:
+            yielded += len(decompressor.beginning(compress.ZSTD, data, length, 5000, "frame")) == 5000
+        except errors.FormatError:
+            refused += 1
+    assert yielded + refused == 10_000
+    assert refused > 1000
+
+
 def test_mutants(seed: int) -> None:
     """Ten thousand variations of stored segments, with a shape that fits their length, are refused unless unchanged."""
     samples = [_seal(b"U" * 5000), _seal(repos.noise(3, 300))]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pathlib
 import stat
-import subprocess
 import threading
 
 import pytest
@@ -103,6 +102,16 @@ def test_damage_is_no_rollback(tmp_path: pathlib.Path) -> None:
     again.check(PRINT, {VM: (5, HASHES[5]), TAG: (1, HASHES[1])})
 
 
+def test_n15_a_meaningless_entry_with_a_high_number_hides_no_rollback(tmp_path: pathlib.Path) -> None:
+    """Where the last entry cannot be read, one that was seen and is missing is no gap, but gone."""
+
+    def missing(_blind: str, _seq: int) -> str:
+        raise errors.NotFound("object", "x")
+
+    with pytest.raises(errors.Rollback):
+        seen(tmp_path).check(PRINT, {VM: (1 << 60, None), TAG: (1, HASHES[1])}, missing)
+
+
 def test_copies_elsewhere_may_be_older(tmp_path: pathlib.Path) -> None:
     """What was seen in one place says nothing about a copy of the repository in another place."""
     seen(tmp_path)
@@ -127,18 +136,29 @@ def test_c7_another_key_is_refused(tmp_path: pathlib.Path, place: str) -> None:
 
 
 def test_c7_c8_another_repository_in_its_place_is_refused(tmp_path: pathlib.Path) -> None:
-    """Another repository at a known place is refused, whatever its key; the advice given makes both welcome."""
+    """Another repository at a known place is refused, whatever its key; accepted, both are welcome, and no third."""
     seen(tmp_path)
     swapped = store(tmp_path, OTHER)
     with pytest.raises(errors.Rollback) as caught:
         swapped.check(OTHER_PRINT, {})
     assert caught.value.exit_code == 22
-    command = caught.value.hint.partition(": ")[2]
-    subprocess.run(["sh", "-c", command], check=True)
+    assert "--accept-rollback" in caught.value.hint
+    swapped.accept_identity(OTHER_PRINT)
     store(tmp_path, OTHER).check(OTHER_PRINT, {})
     store(tmp_path).check(PRINT, {VM: (5, HASHES[5]), TAG: (1, HASHES[1])})
     with pytest.raises(errors.Rollback):
         store(tmp_path, "22" * 16).check(PRINT, {})
+
+
+def test_c7_another_key_that_is_accepted_is_a_first_use(tmp_path: pathlib.Path) -> None:
+    """After the user accepted another key, that one is expected, the old one is not, and nothing older counts."""
+    seen(tmp_path)
+    changed = store(tmp_path)
+    changed.accept_identity(OTHER_PRINT)
+    changed.check(OTHER_PRINT, {})
+    changed.update(OTHER_PRINT, {VM: (1, HASHES[1])})
+    with pytest.raises(errors.Rollback):
+        store(tmp_path).check(PRINT, {VM: (5, HASHES[5]), TAG: (1, HASHES[1])})
 
 
 def test_c7_opening_does_not_make_a_swap_welcome(tmp_path: pathlib.Path) -> None:
@@ -158,13 +178,116 @@ def test_a_new_repository_takes_the_place_of_an_old_one(tmp_path: pathlib.Path) 
         store(tmp_path).check(PRINT, {VM: (5, HASHES[5]), TAG: (1, HASHES[1])})
 
 
-def test_advice_on_a_rollback_helps(tmp_path: pathlib.Path) -> None:
-    """Following the hint makes a repository restored from a backup usable again."""
-    again = seen(tmp_path / "with space")
-    with pytest.raises(errors.Rollback) as caught:
-        again.check(PRINT, {})
-    subprocess.run(["sh", "-c", caught.value.hint.partition(": ")[2]], check=True)
-    store(tmp_path / "with space").check(PRINT, {})
+def accept(at: trust.TrustStore, now: dict[str, trust.Now]) -> None:
+    """What `--accept-rollback` does with a log that was cut or is another."""
+    at.accept(PRINT, now, at.compare(now, lambda _blind, seq: HASHES[seq]), time="2026-01-02T03:04:05Z")
+
+
+def test_n15_a_rollback_is_accepted_once(tmp_path: pathlib.Path) -> None:
+    """What was accepted is expected from then on: neither the state before nor an older one is taken for it."""
+    seen(tmp_path)
+    now: dict[str, trust.Now] = {VM: (3, HASHES[3])}
+    accept(store(tmp_path), now)
+    store(tmp_path).check(PRINT, now)
+    assert store(tmp_path).accepted() == {VM: [(3, 5)], TAG: [(0, 1)]}
+    with pytest.raises(errors.Rollback):
+        store(tmp_path).check(PRINT, {VM: (2, HASHES[2])})
+    with pytest.raises(errors.Rollback):
+        store(tmp_path).check(PRINT, {VM: (3, HASHES[9])})
+    store(tmp_path).update(PRINT, now | {VM: (6, HASHES[6])})
+    assert store(tmp_path).accepted() == {VM: [(3, 5)], TAG: [(0, 1)]}
+
+
+def test_n15_a_decision_says_what_was_seen_and_what_is_now(tmp_path: pathlib.Path) -> None:
+    """The file keeps of each decision when it was made, and where the logs ended before and after it."""
+    seen(tmp_path)
+    accept(store(tmp_path), {VM: (3, HASHES[3])})
+    kept = json.loads((tmp_path / f"{REPO}.json").read_bytes())["decisions"][PLACE]
+    assert [(one["time"], one["before"], one["after"]) for one in kept] == [
+        ("2026-01-02T03:04:05Z", {VM: [5, HASHES[5]], TAG: [1, HASHES[1]]}, {VM: [3, HASHES[3]]})
+    ]
+
+
+def test_n15_the_message_names_branches_with_what_was_seen_and_what_is_there(tmp_path: pathlib.Path) -> None:
+    """Logs are called by their names where these are known, also of logs that are gone."""
+    first = store(tmp_path)
+    first.update(
+        PRINT,
+        {VM: (5, HASHES[5]), TAG: (1, HASHES[1])},
+        details=trust.Details({VM: ("branch", "vm"), TAG: ("tag", "v1")}),
+    )
+    with pytest.raises(errors.Rollback, match="branch 'vm' ends with entry 4, it had 5 entries") as caught:
+        store(tmp_path).check(PRINT, {VM: (4, HASHES[4])})
+    assert "tag 'v1' is gone, it had 1 entry" in caught.value.message
+    many: dict[str, trust.Now] = {f"{number:032x}": (2, HASHES[2]) for number in range(20)}
+    store(tmp_path).update(PRINT, many)
+    with pytest.raises(errors.Rollback, match="and 17 more"):
+        store(tmp_path).check(PRINT, {})
+
+
+def test_d18_two_copies_that_went_different_ways_at_two_places(tmp_path: pathlib.Path) -> None:
+    """Where a copy was seen with the same entries, another entry in one of the two is told, once, and by either."""
+    copy = "/usb/disks"
+    seen(tmp_path)
+    store(tmp_path, place=copy).update(PRINT, {VM: (5, HASHES[5])})
+    ahead: dict[str, trust.Now] = {VM: (6, HASHES[6]), TAG: (1, HASHES[1])}
+    store(tmp_path).check(PRINT, ahead, lambda _blind, seq: HASHES[seq])
+    store(tmp_path).update(PRINT, ahead)
+    other: dict[str, trust.Now] = {VM: (7, HASHES[7])}
+    again = store(tmp_path, place=copy)
+    with pytest.raises(errors.Rollback, match="went different ways") as caught:
+        again.check(PRINT, other, lambda _blind, seq: HASHES[5 if seq == 5 else 9])
+    assert PLACE in caught.value.message
+    assert copy in caught.value.message
+    found = again.compare(other, lambda _blind, seq: HASHES[5 if seq == 5 else 9])
+    again.accept(PRINT, other, found, time="2026-01-02T03:04:05Z")
+    again.update(PRINT, other)
+    for _ in range(2):
+        store(tmp_path, place=copy).check(PRINT, other, lambda _blind, seq: HASHES[5 if seq == 5 else 9])
+        store(tmp_path).check(PRINT, ahead)
+        store(tmp_path).update(PRINT, ahead)
+
+
+def test_d18_copies_that_follow_each_other_are_fine(tmp_path: pathlib.Path) -> None:
+    """A copy that is behind, or ahead of the same entries, is no fork, and what was compared is not read again."""
+    copy = "/usb/disks"
+    seen(tmp_path)
+    store(tmp_path, place=copy).update(PRINT, {VM: (5, HASHES[5])})
+    asked: list[int] = []
+
+    def hash_at(_blind: str, seq: int) -> str:
+        asked.append(seq)
+        return HASHES[seq]
+
+    later: dict[str, trust.Now] = {VM: (7, HASHES[7]), TAG: (1, HASHES[1])}
+    ahead = store(tmp_path)
+    ahead.check(PRINT, later, hash_at)
+    ahead.update(PRINT, later)
+    store(tmp_path, place=copy).check(PRINT, {VM: (6, HASHES[6])}, hash_at)
+    asked.clear()
+    store(tmp_path).check(PRINT, later, hash_at)
+    assert asked == []
+
+
+def test_a_lost_store_at_a_known_place_is_a_note(tmp_path: pathlib.Path) -> None:
+    """Without the file the repository is believed as at first use, which is told."""
+    seen(tmp_path)
+    (tmp_path / f"{REPO}.json").unlink()
+    noted = Noted()
+    trust.TrustStore(tmp_path, REPO, PLACE, noted).check(PRINT, {VM: (1, HASHES[1])})
+    assert len(noted.notes) == 1
+
+
+def test_a_store_from_before_decisions_is_read(tmp_path: pathlib.Path) -> None:
+    """A file without the later members is what it was."""
+    seen(tmp_path)
+    path = tmp_path / f"{REPO}.json"
+    value = json.loads(path.read_bytes())
+    for member in ("checked", "copies", "decisions", "names"):
+        del value[member]
+    path.write_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+    with pytest.raises(errors.Rollback):
+        store(tmp_path).check(PRINT, {VM: (4, HASHES[4])})
 
 
 CONTENTS = [b"", b"junk", b"\xff\xfe", b"[]", b"{}", b'{"v":1}', b"{" * 100_000]
@@ -215,6 +338,12 @@ def test_a_store_of_another_repository_is_not_believed(tmp_path: pathlib.Path) -
         ("places", {PLACE: {VM: [5, "x"]}}),
         ("places", {PLACE: {"x": [5, HASHES[5]]}}),
         ("slots", []),
+        ("checked", {PLACE: {VM: "x"}}),
+        ("copies", {PLACE: [PLACE]}),
+        ("decisions", {PLACE: [{"time": "x"}]}),
+        ("decisions", {PLACE: {}}),
+        ("names", {VM: ["branch"]}),
+        ("names", {VM: ["branch", 5]}),
     ],
     ids=str,
 )
@@ -316,6 +445,26 @@ def test_cached_slots_are_kept_until_told_otherwise(tmp_path: pathlib.Path) -> N
     assert store(tmp_path).cached_slots() == two
     with pytest.raises(errors.Rollback):
         store(tmp_path).check(PRINT, {})
+
+
+def test_c6_cached_slots_are_not_poisoned(tmp_path: pathlib.Path) -> None:
+    """Another slot under a known identifier takes no place, and many of them push none out: a slot never changes."""
+    slot = "01" * 16
+    store(tmp_path).update(PRINT, {}, {slot: b'{"id":"1"}'})
+    store(tmp_path).update(PRINT, {}, {slot: b'{"id":"2"}'})
+    assert store(tmp_path).cached_slots() == {slot: b'{"id":"1"}'}
+    floods = [{f"{number * 100 + item:032x}": b'{"id":"x"}' for item in range(64)} for number in range(3)]
+    for flood in floods:
+        store(tmp_path).update(PRINT, {}, flood)
+    kept = store(tmp_path).cached_slots()
+    assert kept[slot] == b'{"id":"1"}'
+    assert len(kept) == 64
+    opened = trust.Details(opened={"ff" * 16: b'{"id":"3"}'})
+    store(tmp_path).update(PRINT, {}, floods[0], details=opened)
+    kept = store(tmp_path).cached_slots()
+    assert kept["ff" * 16] == b'{"id":"3"}'
+    assert len(kept) == 65
+    assert kept[slot] == b'{"id":"1"}'
 
 
 def test_repository_identifiers_are_no_paths(tmp_path: pathlib.Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import shutil
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from vimgvc import errors, monitor
-from vimgvc.backends import local
+from vimgvc.backends import local, protocol
 from vimgvc.codec import keys
 from vimgvc.commands import access
 from vimgvc.repo import repository, trust
@@ -154,3 +155,36 @@ def test_what_is_remembered_is_durable_first(tmp_path: pathlib.Path) -> None:
 
 
 _FILE = f"{'ab' * 16}.json"
+
+
+class Overtaken(local.LocalBackend):
+    """`change` is given each listing of entries before it is returned."""
+
+    change: Callable[[list[protocol.Item]], list[protocol.Item]]
+
+    def list(self, area: str) -> Iterator[protocol.Item]:
+        found = list(super().list(area))
+        return iter(self.change(found) if area == "refs" else found)
+
+
+def _overtaken(place: Place, change: Callable[[list[protocol.Item]], list[protocol.Item]]) -> repository.Repository:
+    backend = Overtaken.open(place.path)
+    assert isinstance(backend, Overtaken)
+    backend.change = lambda found: found
+    repo = repository.Repository.open(backend, [SECRET])
+    backend.change = change
+    return repo
+
+
+def test_k1_what_another_command_saw_meanwhile_is_not_missed(place: Place) -> None:
+    """K1: a branch that is made, and seen, by another command behind a look at the logs is no rollback."""
+    made: list[bool] = []
+
+    def change(found: list[protocol.Item]) -> list[protocol.Item]:
+        if not made:
+            made.append(True)
+            place.publish()
+        return found
+
+    access.check_history(_overtaken(place, change), place.environment, SILENT, access.Wish())
+    assert made

@@ -11,6 +11,7 @@ Prints bytes read, new and sealed.
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 import sys
 import threading
@@ -45,7 +46,9 @@ class Worker:
     def __init__(self, descriptor: int, work: Iterator[list[tuple[int, int]]], known: set[bytes]) -> None:
         self.read = self.new = self.sealed = 0
         self._descriptor, self._work, self._known = descriptor, work, known
-        self._window, self._segment, self._filled = memoryview(bytearray(WINDOW)), bytearray(SEGMENT), 0
+        self._segment, self._filled = bytearray(SEGMENT), 0
+        # at the begin of a page: elsewhere some processors copy at a fifth of the speed
+        self._window = memoryview(mmap.mmap(-1, WINDOW, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._sealed = bytearray(2 * SEGMENT)
         self._compressor = zstandard.ZstdCompressor(level=LEVEL)
         self._cipher = aead.AESGCM(KEY)

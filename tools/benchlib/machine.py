@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,6 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class BenchError(Exception):
     """What stops a script: one message for the person who runs it."""
+
+
+def chosen(parser: argparse.ArgumentParser, given: str, known: Iterable[str]) -> list[str]:
+    """The names in `given`, separated by commas; ends the program for one that is not known."""
+    names = given.split(",")
+    if unknown := set(names) - set(known):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    return names
 
 
 def say(message: str) -> None:

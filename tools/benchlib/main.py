@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchlib import machine, measures, peers, report, session
+from benchlib import images, machine, measures, offsite, peers, report, session, timeline
 from benchlib.results import Results
 
 NOTES = (
@@ -27,7 +27,10 @@ NOTES = (
 
 def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="tools/bench", description="Measure vimgvc beside other tools, on the same disks."
+        prog="tools/bench",
+        description="Measure vimgvc beside other tools, on the same disks.",
+        epilog="Containers of disks are measured by: tools/bench images; comparing, going back and collecting by: "
+        "tools/bench history; copies in other places by: tools/bench offsite",
     )
     parser.add_argument("-n", type=int, default=3, metavar="TIMES", help="repetitions; medians are reported (3)")
     parser.add_argument("--quick", action="store_true", help="the Debian disk only, once")
@@ -140,6 +143,12 @@ def publish(results: Results, about: dict[str, Any], folder: Path) -> None:
 
 
 def main(words: list[str]) -> int:
+    if words[:1] == ["images"]:
+        return images.main(words[1:])
+    if words[:1] == ["history"]:
+        return timeline.main(words[1:])
+    if words[:1] == ["offsite"]:
+        return offsite.main(words[1:])
     options = arguments(words)
     try:
         options.results.mkdir(parents=True, exist_ok=True)

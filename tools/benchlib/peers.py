@@ -21,7 +21,12 @@ class Peer:
 
 
 PEERS = (
-    Peer("restic", ("version",), (0, 17), "from your distribution, or a release from https://restic.net"),
+    Peer(
+        "restic",
+        ("version",),
+        (0, 17),
+        "from your distribution, https://restic.net, or: go install github.com/restic/restic/cmd/restic@latest",
+    ),
     Peer("borg", ("--version",), (1, 2), "apt-get install borgbackup, or https://www.borgbackup.org"),
     Peer("desync", ("--help",), (), "from your distribution, or its project page https://github.com/folbricht/desync"),
     Peer("qemu-img", ("--version",), (5, 1), "apt-get install qemu-utils"),
@@ -47,6 +52,11 @@ def find(peer: Peer) -> Found:
         wanted = ".".join(str(part) for part in peer.wanted)
         return Found(path, version, f"older than {wanted}; get a newer one: {peer.hint}")
     return Found(path, version, None)
+
+
+def named(program: str) -> Found:
+    """`find` for one of `PEERS`."""
+    return find(next(peer for peer in PEERS if peer.program == program))
 
 
 def main() -> int:

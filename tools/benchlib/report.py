@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchlib.results import MIB, TARGETS, Results
+from benchlib.results import MIB, TARGETS, Results, Target
 
 
-def text(results: Results, notes: Sequence[str]) -> str:
-    parts = [_seconds(results), _stored(results), _targets(results), "\n".join(notes)]
+def text(results: Results, notes: Sequence[str], targets: Sequence[Target] = TARGETS) -> str:
+    parts = [_seconds(results), _stored(results), _targets(results, targets), "\n".join(notes)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -57,9 +57,9 @@ def _stored(results: Results) -> str:
     return _table(["stored, MiB", *tools], rows)
 
 
-def _targets(results: Results) -> str:
+def _targets(results: Results, targets: Sequence[Target]) -> str:
     rows = []
-    for target in TARGETS:
+    for target in targets:
         value = target.value(results)
         if value is None:
             continue

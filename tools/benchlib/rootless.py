@@ -27,7 +27,7 @@ FOLDERS = ("/usr/bin", "/usr/lib", "/usr/share", "/usr/local", "/opt")
 
 def first(path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="root-", dir=path.parent) as name:
-        for file in _files(0, FIRST):
+        for file in pick(0, FIRST):
             target = Path(name) / file.relative_to("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, target)
@@ -36,13 +36,13 @@ def first(path: Path) -> None:
 
 def installed(before: Path, path: Path) -> None:
     synthetic.copy_sparse(before, path)
-    _debugfs(path, _write(_files(FIRST, FIRST + FURTHER), set()))
+    _debugfs(path, _write(pick(FIRST, FIRST + FURTHER), set()))
 
 
 def upgraded(before: Path, path: Path) -> None:
     synthetic.copy_sparse(before, path)
     rng = np.random.default_rng(3)
-    files = list(_files(0, FIRST))
+    files = list(pick(0, FIRST))
     chosen = [files[number] for number in rng.choice(len(files), 150, replace=False)]
     with tempfile.TemporaryDirectory(prefix="new-", dir=path.parent) as name:
         commands = [f"rm {file}" for file in chosen]
@@ -62,12 +62,12 @@ def upgraded(before: Path, path: Path) -> None:
 def second(path: Path) -> None:
     layout = ["-G", "4", "-i", "8192", "-L", "second"]
     machine.run(["mke2fs", "-q", "-t", "ext4", *layout, path, SIZE])
-    files = list(_files(0, FIRST))
+    files = list(pick(0, FIRST))
     order = np.random.default_rng(4).permutation(len(files))
     _debugfs(path, _write((files[number] for number in order), set()))
 
 
-def _files(begin: int, end: int) -> Iterator[Path]:
+def pick(begin: int, end: int) -> Iterator[Path]:
     """Readable files, in a stable order, whose running total of bytes is between `begin` and `end`."""
     total = 0
     for folder in FOLDERS:

@@ -8,10 +8,13 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from benchlib import child, machine, sparse
 from benchlib.results import Record, Results
-from benchlib.tools import Tool, base_env, last_document
+from benchlib.tools import Tool, last_document, make_folders
+
+T = TypeVar("T")
 
 
 class Session:
@@ -32,9 +35,7 @@ class Session:
         shutil.rmtree(self.work, ignore_errors=True)
         self._disks.mkdir(parents=True)
         for tool in tools:
-            for folder in base_env(tool.place).values():
-                if folder.startswith(str(tool.place)):
-                    Path(folder).mkdir(parents=True, exist_ok=True)
+            make_folders(tool.place)
             for argv in tool.start():
                 child.measure(argv, cwd=self._disks, env=tool.env(), log=self._log(tool))
 
@@ -103,7 +104,7 @@ class Session:
         return self.work / f"{tool.name}.log"
 
 
-def in_turn(tools: Sequence[Tool], repetition: int) -> list[Tool]:
+def in_turn(tools: Sequence[T], repetition: int) -> list[T]:
     """Another order for each repetition: none is always the first or behind the same other."""
     order = list(tools)
     if repetition % 2:

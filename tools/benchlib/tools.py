@@ -54,6 +54,13 @@ def base_env(place: Path) -> dict[str, str]:
     }
 
 
+def make_folders(place: Path) -> None:
+    """Those that `base_env` names."""
+    for folder in base_env(place).values():
+        if folder.startswith(str(place)):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+
+
 def size_of(folder: Path) -> int:
     """Bytes of all files below."""
     return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())

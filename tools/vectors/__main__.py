@@ -8,13 +8,17 @@ from __future__ import annotations
 import pathlib
 import sys
 
-from vectors import keyslots, nodes, objects, packs, texts
+from vectors import collections, deliveries, forgotten, keyslots, nodes, objects, packs, pins, promises, texts
 
 DIRECTORY = pathlib.Path(__file__).parents[2] / "specs" / "vectors"
 
 
 def texts_by_name() -> dict[str, str]:
-    made = [vector for module in (texts, keyslots, nodes, packs, objects) for vector in module.vectors()]
+    made = [
+        vector
+        for module in (texts, keyslots, nodes, packs, objects, collections, forgotten, pins, promises, deliveries)
+        for vector in module.vectors()
+    ]
     found = {vector.name: vector.text() for vector in made}
     assert len(found) == len(made), "two vectors of one name"
     return found

@@ -302,6 +302,12 @@ def disk(name: str = "vm", size: int = 0, **changes: object) -> dict[str, object
     return {"name": name, "size": size, "manifest": manifest, "container": {"format": "raw"}, **counters, **changes}
 
 
+def attachment(name: str = "vm.ovf", size: int = 0, **changes: object) -> dict[str, object]:
+    """An attachment of zeros in a commit."""
+    counters = dict.fromkeys(("read_bytes", "new_bytes", "stored_bytes"), 0)
+    return {"name": name, "size": size, "manifest": disk()["manifest"], **counters, **changes}
+
+
 def commit(**changes: object) -> dict[str, object]:
     members: dict[str, object] = {"attachments": [], "author": "ann", "branch": "vm", "disks": [disk()], "host": "h"}
     return _without_none({**members, "message": "first", "parents": [], "time": TIME, "v": 1, **changes})

@@ -56,6 +56,7 @@ _ROOTS = {
     "root_type": ("FormatError", "a leaf's type", kit.root(0, 4096, _A, kind=1)),
     "root_level": ("FormatError", "level 1 for one window", kit.root(1, 4096, _A)),
     "root_reserved": ("FormatError", "a byte that is not zero", kit.root(0, 4096, _A, zero=b"\0\0\0\0\0\1")),
+    "root_empty_top": ("FormatError", "a disk of 0 bytes with a top node", kit.root(0, 0, _A)),
     "root_size": ("FormatError", "2^63 bytes", kit.root(7, 2**63, _A)),
     "root_truncated": ("FormatError", "one byte too few", _ROOT[:-1]),
     "root_trailing": ("FormatError", "one byte too many", _ROOT + b"\0"),

@@ -19,7 +19,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, TypeVar
+from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 from vimgvc import errors
 
@@ -36,8 +36,7 @@ _INTERRUPTIONS = 100
 NOT_SYNCABLE = (errno.EINVAL, errno.EOPNOTSUPP)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A name in a directory; `size` and `modified` (seconds since 1970) are 0 for a directory."""
 
     name: str

@@ -13,7 +13,7 @@ import pathlib
 import re
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from vimgvc import errors
 from vimgvc.backends import files as files_module
@@ -125,7 +125,7 @@ class LocalBackend:
             try:
                 # Against the size first: a wrong length from a damaged object must not be allocated.
                 end = max(size, offset) if length is None else offset + length
-                if length is None and end - offset > protocol.MAX_WHOLE:
+                if length is None and end - offset > protocol.most(name):
                     raise protocol.too_large(name, size)
                 if end > size:
                     raise protocol.too_short(name, size, end)
@@ -163,21 +163,64 @@ class LocalBackend:
             except FileNotFoundError:
                 # A shard or a ref log comes with its first blob; an area is always there, and one
                 # that is missing must not be taken for one that is empty.
-                if must_exist:
+                if must_exist and area not in protocol.LATER:
                     raise
                 return
         for entry in entries:
             name = f"{area}/{entry.name}"
             if deeper and entry.is_directory:
                 yield from self._walk(name, deeper, must_exist=False)
-            elif not deeper and not entry.is_directory and protocol.is_name(name):
+            # Each part is as it must be; a pack must also be in the shard of its name.
+            elif not deeper and not entry.is_directory and (not area.startswith("packs/") or protocol.is_name(name)):
                 yield protocol.Item(name, entry.size)
 
     def delete(self, name: str) -> None:
-        path = self._path(protocol.validate_name(name))
-        with files_module.door(path), contextlib.suppress(FileNotFoundError):
-            again(self._files.unlink, path)
-            self._sync_directory(_directory(path))
+        self.delete_all([name])
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        directories = set()
+        for name in names:
+            path = self._path(protocol.validate_name(name))
+            with files_module.door(path), contextlib.suppress(FileNotFoundError):
+                again(self._files.unlink, path)
+                directories.add(_directory(path))
+        for directory in sorted(directories):
+            with files_module.door(directory):
+                self._sync_directory(directory)
+
+    def set_aside(self, name: str) -> None:
+        source = self._path(protocol.validate_name(name))
+        with files_module.door(source):
+            if not self._is_taken(source):
+                # Perhaps because of one that was killed before it had made that durable.
+                with contextlib.suppress(FileNotFoundError):
+                    self._sync_directory(_directory(source))
+                return
+            folder = self._make_aside(_directory(name))
+            targets = (f"{folder}/{free.rpartition('/')[2]}" for free in protocol.aside_names(name))
+            next(target for target in targets if self._claim(source, target))
+            # The new name first: a power cut may leave both, never neither.
+            self._sync_directory(folder)
+            with contextlib.suppress(FileNotFoundError):  # renamed, where there are no links
+                again(self._files.unlink, source)
+            self._sync_directory(_directory(source))
+
+    def remove_stale(self, now: float) -> int:
+        return skeleton.remove_stale(self._files, self._root, now=now)
+
+    def close(self) -> None:
+        if self._end_init is not None:
+            self._end_init()
+
+    def _make_aside(self, area: str) -> str:
+        """The directory below `quarantine` for blobs of an area, durable."""
+        path = self._root
+        for part in ("quarantine", *area.split("/")):
+            above, path = path, f"{path}/{part}"
+            with contextlib.suppress(FileExistsError):
+                again(self._files.mkdir, path)
+            self._sync_directory(above)
+        return path
 
     # --- durability ------------------------------------------------------------------------------
 
@@ -234,15 +277,22 @@ class LocalBackend:
         try:
             return temporary, again(self._files.create, temporary)
         except FileNotFoundError:
-            # Only below an area. A root or area that is missing belongs to a disk that is not
-            # mounted; what is written into the empty mount point disappears under the next mount.
-            if _directory(_directory(directory)) != self._root:
+            # Only below an area, or one that came later. A root or area that is missing belongs to a
+            # disk that is not mounted; what is written there disappears under the next mount.
+            made = [path for path in (_directory(directory), directory) if self._may_make(path)]
+            if directory not in made:
                 raise
-        with contextlib.suppress(FileExistsError):
-            again(self._files.mkdir, directory)
+        for path in made:
+            with contextlib.suppress(FileExistsError):
+                again(self._files.mkdir, path)
         with self._unsynced_guard:
             self._anchored.discard(directory)
+            self._unsynced.update(self._root for path in made if _directory(path) == self._root)
         return temporary, again(self._files.create, temporary)
+
+    def _may_make(self, directory: str) -> bool:
+        below = directory[len(self._root) + 1 :]
+        return below.count("/") == 1 or below in protocol.LATER
 
     def _claim(self, temporary: str, target: str) -> bool:
         """Give a finished file its final name, or say that the name is taken."""

@@ -9,11 +9,12 @@ Every failure is a `VimgvcError` (`BackendError`, `NoSpace`, `NotFound`, `Integr
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from vimgvc import errors
 
@@ -36,22 +37,43 @@ AREAS: dict[str, tuple[re.Pattern[str], ...]] = {
     "index": (_HASH,),
     "commits": (_HASH,),
     "refs": (_HALF, re.compile(r"[0-9a-f]{16}")),
+    "forgotten": (_HASH,),
+    "gc": (re.compile(r"[0-9a-f]{16}-(?:begin|condemn|sweep|spared|taken|done)|[0-9a-f]{64}-promised"),),
+    "pins": (_HALF,),
+    "inbox": (_HALF, re.compile(r"key|done|(?:packs|index|commits)-[0-9a-f]{64}")),
 }
 
+#: Areas that a repository may lack: there they are empty, and made by the first blob.
+LATER = frozenset({"forgotten", "gc", "pins", "inbox"})
 
-@dataclass(frozen=True, slots=True)
-class Item:
+
+#: What is smaller: sealed JSON of at most 64 MiB; secrets and parameters.
+_SEALED = ("commits", "refs", "forgotten", "pins", "gc")
+_MOST = dict.fromkeys(_SEALED, 65 << 20) | {"keys": 1 << 20, CONFIG: 1 << 20}
+
+
+class Item(NamedTuple):
+    """A stored blob. A listing may have hundreds of thousands of them."""
+
     name: str
     size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a place can promise; declared, never sniffed."""
+    """What a place can promise.
+
+    `durable`: what `sync` confirmed survives a power cut. `exclusive_create`: of several that put one name exactly
+    one is told True. `locks`: `lock_exclusive` keeps everybody out that adds. `removes`: `delete` may be called, as
+    far as is known. `parallel`: calls in flight at once that are worth it; 1 where a call costs no round trip.
+    """
 
     durable: bool
     exclusive_create: bool
     read_only: bool = False
+    locks: bool = True
+    removes: bool = True
+    parallel: int = 1
 
 
 class Backend(Protocol):
@@ -83,7 +105,7 @@ class Backend(Protocol):
         """Exactly `length` bytes from `offset` (None: to the end).
 
         Raises `NotFound` when absent, `IntegrityError` when the blob ends before the range does, or
-        has more than `MAX_WHOLE` bytes and is wanted to the end.
+        has more bytes than `most` allows and is wanted to the end.
         """
 
     def size(self, name: str) -> int:
@@ -102,10 +124,32 @@ class Backend(Protocol):
         Does nothing where the place has no locks: nothing is removed there either.
         """
 
+    def lock_exclusive(self) -> AbstractContextManager[None]:
+        """Held by whoever removes: nobody adds meanwhile. Raises `Busy`, or that the place has no locks."""
+
     def delete(self, name: str) -> None:
         """Remove a blob, durably on return; absent is fine.
 
-        Only `gc` and the removal of key slots call this.
+        Called by `gc`, by `admit`, by the removal of key slots, and for pins and promises that have done their work.
+        """
+
+    def delete_all(self, names: Iterable[str]) -> None:
+        """As `delete` for many, in no order; what is left after an error is the rest or part of it."""
+
+    def set_aside(self, name: str) -> None:
+        """Take a damaged blob out of its area without losing it, durably on return; absent is fine.
+
+        It goes to `quarantine/` below the same name, where no listing looks; one that is there
+        already stays, and this one gets a number behind its name. Only `repair` calls this.
+        """
+
+    def remove_stale(self, now: float) -> int:
+        """Remove what writers left that died more than a week before `now` (seconds since 1970); how many."""
+
+    def close(self) -> None:
+        """End connections and threads; what is under way in other threads fails. Nothing may be called afterwards.
+
+        May be called twice, and from a signal handler's exception. What was put stays as durable as `sync` left it.
         """
 
 
@@ -141,9 +185,21 @@ def _fits(area: str, parts: Sequence[str], patterns: Sequence[re.Pattern[str]]) 
     return area != "packs" or len(parts) < 2 or parts[1].startswith(parts[0])
 
 
+def aside_names(name: str) -> Iterator[str]:
+    """Where a blob that is set aside may go, below `quarantine/`, in the order of trying."""
+    yield name
+    for number in itertools.count(1):
+        yield f"{name}.{number}"
+
+
 def validate_range(offset: int, length: int | None) -> None:
     if offset < 0 or (length is not None and length < 0):
         raise ValueError(f"not a range: {length} bytes from {offset}")
+
+
+def most(name: str) -> int:
+    """How many bytes of a blob of this name can be read at once to its end (N14)."""
+    return _MOST.get(name.partition("/")[0], MAX_WHOLE)
 
 
 def missing(name: str) -> errors.NotFound:

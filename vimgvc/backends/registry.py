@@ -2,37 +2,76 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
+from collections.abc import Mapping
 
 from vimgvc import errors
-from vimgvc.backends import protocol
+from vimgvc.backends import probe, protocol
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://.*", re.DOTALL)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://.*", re.DOTALL | re.IGNORECASE)
+_HINT = "give the path of a directory, s3://BUCKET/PREFIX, or sftp://USER@HOST/PATH"
 
 
-def open_backend(location: str, *, create: bool = False, durable: bool = True) -> protocol.Backend:
-    """The backend at a path or `file://` URL, which must hold a repository or, with `create`, must not.
+def open_backend(
+    location: str,
+    *,
+    create: bool = False,
+    durable: bool = True,
+    environ: Mapping[str, str] = os.environ,
+    memory: probe.Memory | None = None,
+) -> protocol.Backend:
+    """The backend at a path or URL, which must hold a repository or, with `create`, must not.
 
     Raises `NoRepository` respectively `UsageError`. A new one is a repository when `config` is put.
-    `durable=False` is for measuring what durability costs.
+    `durable=False` is for measuring what durability costs, in directories. `environ` has what the
+    user's environment says about credentials, certificates and endpoints; `memory` has what was found
+    of places over the network before.
     """
-    match = _SCHEME.fullmatch(location)
-    if match is None:
+    scheme = scheme_of(location)
+    if not scheme:
         return _local(location, create=create, durable=durable)
-    if match[1] == "file":
+    if scheme == "file":
         return _local(_path_of(location), create=create, durable=durable)
-    raise errors.UsageError(f"no such kind of repository: {match[1]}://", hint="give the path of a directory")
+    if scheme == "s3":
+        from vimgvc.backends import s3
+
+        return s3.open_backend(location, create=create, environ=environ, memory=memory)
+    if scheme == "sftp":
+        return _sftp(location, create=create, environ=environ, memory=memory)
+    raise errors.UsageError(f"no such kind of repository: {scheme}://", hint=_HINT)
+
+
+def scheme_of(location: str) -> str:
+    """The scheme of a URL, in lower case, empty for a path."""
+    match = _SCHEME.fullmatch(location)
+    return match[1].lower() if match else ""
 
 
 def _local(path: str, *, create: bool, durable: bool) -> protocol.Backend:
-    from vimgvc.backends import local
+    from vimgvc.backends import bundle, local
 
     if not path or "\0" in path:
         raise errors.UsageError(f"not the path of a repository: {path!r}", hint="give the path of a directory")
     root = pathlib.Path(path)
+    if bundle.is_bundle(root) and not create:
+        return bundle.BundleBackend.open(root)
     make = local.LocalBackend.create if create else local.LocalBackend.open
     return make(root, durable=durable)
+
+
+def _sftp(url: str, *, create: bool, environ: Mapping[str, str], memory: probe.Memory | None) -> protocol.Backend:
+    from vimgvc.backends import sftp_url
+
+    sftp_url.parse(url)  # what is wrong with the URL is told before what is missing here
+    try:
+        from vimgvc.backends import sftp
+    except ModuleNotFoundError as error:
+        if error.name != "asyncssh":
+            raise
+        raise errors.Unsupported("sftp:// without the library asyncssh", hint="pip install 'vimgvc[sftp]'") from None
+    return sftp.open_backend(url, create=create, environ=environ, memory=memory)
 
 
 def _path_of(url: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from vimgvc import errors
 from vimgvc.backends import files as files_module
@@ -24,9 +24,9 @@ LOCK = "lock"
 #: A temporary file is dead when its last write is longer ago: no commit takes a week.
 STALE_SECONDS = 7 * 86400
 
-_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}")
+TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{16}")
 
-_SHARDS = tuple(f"packs/{shard:02x}" for shard in range(256))
+SHARDS = tuple(f"packs/{shard:02x}" for shard in range(256))
 
 
 def make_root(files: Files, root: str) -> None:
@@ -54,7 +54,7 @@ def make_root(files: Files, root: str) -> None:
 def make_areas(files: Files, root: str) -> None:
     """The areas and shards, durable: no commit has to make and sync a directory for a pack."""
     with files_module.door(root):
-        for area in (*protocol.AREAS, *_SHARDS):
+        for area in (*protocol.AREAS, *SHARDS):
             with contextlib.suppress(FileExistsError):
                 again(files.mkdir, f"{root}/{area}")
         files_module.sync_directory(files, f"{root}/packs")
@@ -73,8 +73,7 @@ def remove_unfinished(backend: protocol.Backend) -> None:
     with contextlib.suppress(errors.NotFound):
         backend.size(protocol.CONFIG)
         raise _occupied(backend.url)
-    for item in list(backend.list("keys")):
-        backend.delete(item.name)
+    backend.delete_all([item.name for item in backend.list("keys")])
 
 
 def is_repository(backend: protocol.Backend) -> bool:
@@ -107,7 +106,7 @@ def remove_stale(files: Files, root: str, *, now: float) -> int:
     removed = 0
     with files_module.door(root):
         for directory in _directories(files, root):
-            for entry in again(files.scan, directory, _matcher(_TEMPORARY_NAME)):
+            for entry in again(files.scan, directory, _matcher(TEMPORARY_NAME)):
                 if not entry.is_directory and entry.modified < now - STALE_SECONDS:
                     with contextlib.suppress(FileNotFoundError):
                         again(files.unlink, f"{directory}/{entry.name}")
@@ -119,6 +118,8 @@ def _directories(files: Files, root: str) -> list[str]:
     """Every directory that may hold a temporary file."""
     found = [root]
     for area, patterns in protocol.AREAS.items():
+        if area in protocol.LATER and not _exists(files, f"{root}/{area}"):
+            continue
         found.append(f"{root}/{area}")
         if len(patterns) > 1:
             entries = again(files.scan, f"{root}/{area}", _matcher(patterns[0]))
@@ -141,10 +142,15 @@ def _refuse_occupied(files: Files, root: str) -> None:
         again(files.scan, root, note)
     except NotADirectoryError:
         raise errors.UsageError(f"{root} is not a directory", hint="choose another place") from None
+    refuse_occupied(root, names)
+
+
+def refuse_occupied(root: str, names: Collection[str]) -> None:
+    """Raise `UsageError` if a directory with these names is a repository, or holds anything else."""
     if protocol.CONFIG in names:
         raise _occupied(root)
     ours = {*protocol.AREAS, LOCK, "lost+found"}
-    others = sorted(name for name in names if name not in ours and not _TEMPORARY_NAME.fullmatch(name))
+    others = sorted(name for name in names if name not in ours and not TEMPORARY_NAME.fullmatch(name))
     if others:
         raise errors.UsageError(
             f"{root} is not empty: it holds {others[0]!r}", hint="choose an empty or a new directory for the repository"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import re
@@ -16,7 +15,36 @@ from vimgvc import errors
 from vimgvc.cli import verb
 
 #: In the order of the help.
-VERBS = ("init", "commit", "log", "show", "restore", "verify", "stats", "key")
+VERBS = (
+    "init",
+    "commit",
+    "log",
+    "show",
+    "status",
+    "diff",
+    "blame",
+    "branch",
+    "tag",
+    "reflog",
+    "head",
+    "restore",
+    "export",
+    "convert",
+    "info",
+    "verify",
+    "repair",
+    "stats",
+    "forget",
+    "gc",
+    "remote",
+    "push",
+    "fetch",
+    "pull",
+    "clone",
+    "bundle",
+    "key",
+    "admit",
+)
 #: The parser's words and ours.
 _WORDS = {
     r"Missing command\.": "no command given",
@@ -28,13 +56,19 @@ Examples:
   vimgvc init                         make a repository here, in .vimgvc
   vimgvc commit vm.img -m 'clean'     record the state of a disk
   vimgvc log                          what was recorded
+  vimgvc status vm.img                what changed since
   vimgvc restore vm~1 before.img      get an earlier state back
+  vimgvc export vm vm.vmdk --format vmdk
+                                      the same in another format
+  vimgvc push                         a copy in another place: 'vimgvc remote add'
 
 Repository:  --repo DIR, else VIMGVC_REPOSITORY, else the nearest .vimgvc upwards.
+             Also s3://BUCKET/PREFIX?endpoint=https://HOST, with AWS_* credentials.
 Passphrase:  --password-file, --password-command, VIMGVC_PASSWORD_FILE,
              VIMGVC_PASSWORD_COMMAND, VIMGVC_PASSWORD; else the remembered key
              ('vimgvc key remember'); else a question on the terminal.
-Revisions:   a branch, a tag, the first 4 or more digits of a commit; REV~N, REV^.
+Revisions:   a branch, a tag, the first 4 or more digits of a commit; REV~N, REV^;
+             what BRANCH was: BRANCH@{N}, BRANCH@{2026-05-01}, BRANCH@{yesterday}.
 Colours:     on a terminal, unless NO_COLOR is set.
 
 Exit codes:  0 done                     20 integrity: something is damaged
@@ -72,16 +106,17 @@ def version_line() -> str:
     return f"vimgvc {vimgvc.__version__}"
 
 
-def invoke(arguments: list[str]) -> None:
-    """Do what `arguments` say. Raises `VimgvcError`; every usage error is one."""
+def invoke(arguments: list[str]) -> int:
+    """Do what `arguments` say; returns the exit code. Raises `VimgvcError`; every usage error is one."""
     command = typer.main.get_command(_app())
     try:
         with command.make_context("vimgvc", arguments) as context:
             command.invoke(context)
-    except typer.Exit:
-        pass
+    except typer.Exit as end:
+        return int(end.exit_code)
     except exceptions.UsageError as error:
         raise _usage_error(error, arguments) from None
+    return 0
 
 
 def _app() -> typer.Typer:
@@ -110,6 +145,8 @@ def _usage_error(error: exceptions.UsageError, arguments: list[str]) -> errors.U
     if isinstance(error, exceptions.NoSuchOption):
         message = f"no such option: {error.option_name}"
         # stricter than the parser, which takes --version for --json
+        import difflib
+
         near = difflib.get_close_matches(error.option_name, error.possibilities or (), 1, cutoff=0.7)
         hint = f"did you mean {near[0]}?" if near else hint
     for foreign, ours in _WORDS.items():

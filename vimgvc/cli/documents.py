@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from vimgvc.model import commit
@@ -20,6 +21,7 @@ def commit_facts(item: commit.Commit) -> Document:
         "host": item.host,
         "time": item.time,
         "disks": [disk_facts(disk) for disk in item.disks],
+        "attachments": [dataclasses.asdict(attachment) for attachment in item.attachments],
     }
 
 

@@ -30,15 +30,17 @@ class Block:
     def beside(self, text: Sequence[str], paint: Callable[[str], str] = str) -> list[str]:
         """The rows, coloured by `paint`, with the lines of `text` next to them, the first beside the commit."""
         rows = [self.commit, *self.below]
-        rows += [self.rest] * (len(text) - len(rows))
-        width = max((len(row) for row in rows[: len(text)]), default=0)
-        lines = [*text, *[""] * (len(rows) - len(text))]
+        beside, more = rows[: len(text)], text[len(rows) :]
+        width = max(map(len, [*beside, self.rest] if more else beside), default=0)
+        rest, gap = paint(self.rest), " " * (width + 1 - len(self.rest))
         return [
-            *(paint(row) for row in self.above),
-            *(
+            *map(paint, self.above),
+            *[
                 f"{paint(row)}{' ' * (width - len(row))} {line}" if line else paint(row)
-                for row, line in zip(rows, lines, strict=True)
-            ),
+                for row, line in zip(beside, text, strict=False)
+            ],
+            *[f"{rest}{gap}{line}" if line else rest for line in more],
+            *map(paint, rows[len(text) :]),
         ]
 
 
@@ -125,8 +127,10 @@ class Graph:
     def _row(self, marks: dict[int, str], until: int | None = None) -> str:
         """One row: a bar for each of the lanes (before lane `until`), and `marks` over it."""
         lanes = len(self._lanes) if until is None else until
-        width = max([2 * lanes - 1, *(position + 1 for position in marks)], default=0)
-        chars = ["|" if at % 2 == 0 and at < 2 * lanes else " " for at in range(max(width, 0))]
+        bars = "| " * lanes
+        if not marks:
+            return bars.rstrip()
+        chars = list(bars.ljust(max(marks) + 1))
         for position, mark in marks.items():
             chars[position] = mark
         return "".join(chars).rstrip()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from vimgvc import errors
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Group = TypeVar("Group", bound="DataclassInstance")
 PANEL = "Options of every command"
 
 
@@ -37,6 +41,18 @@ class Globals:
     recovery_code: Annotated[
         bool, _option("--recovery-code", text="Open with a recovery code, asked for on the terminal.")
     ] = False
+    accept_rollback: Annotated[
+        bool, _option("--accept-rollback", text="Let what exit code 22 told of be so from now on.")
+    ] = False
+    expect_head: Annotated[
+        str | None, _option("--expect-head", metavar="HEAD", text="Refuse a repository that is behind HEAD.")
+    ] = None
+    limit_upload: Annotated[
+        str | None, _option("--limit-upload", metavar="RATE", text="Send at most RATE a second over the network: 10M.")
+    ] = None
+    limit_download: Annotated[
+        str | None, _option("--limit-download", metavar="RATE", text="Receive at most RATE a second.")
+    ] = None
     json: Annotated[bool, _option("--json", text="Print one JSON document.")] = False
     quiet: Annotated[bool, _option("--quiet", "-q", text="Print results and errors only.")] = False
     verbose: Annotated[bool, _option("--verbose", "-v", text="Print more.")] = False
@@ -60,14 +76,14 @@ class Globals:
             raise errors.UsageError(f"{' and '.join(given)} exclude each other", hint="give one of them")
 
 
-def parameters() -> list[inspect.Parameter]:
-    """The same as parameters of a function, for typer."""
-    own = inspect.signature(Globals, eval_str=True).parameters.values()
+def parameters(group: type | None) -> list[inspect.Parameter]:
+    """The fields of a dataclass of options as parameters of a function, for typer; of None nothing."""
+    own = inspect.signature(group, eval_str=True).parameters.values() if group else ()
     return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
 
 
-def split(arguments: dict[str, Any]) -> tuple[Globals, dict[str, Any]]:
-    """The options of every command, and the rest."""
-    names = {field.name for field in fields(Globals)}
+def split(group: type[Group], arguments: dict[str, Any]) -> tuple[Group, dict[str, Any]]:
+    """The options of a group, and the rest."""
+    names = {field.name for field in fields(group)}
     own = {name: value for name, value in arguments.items() if name in names}
-    return Globals(**own), {name: value for name, value in arguments.items() if name not in names}
+    return group(**own), {name: value for name, value in arguments.items() if name not in names}

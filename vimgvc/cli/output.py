@@ -7,13 +7,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
-from collections.abc import Iterable, Mapping
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from vimgvc import errors
 from vimgvc.cli import text
+
+#: Lines that are written together.
+_AT_ONCE = 100
 
 
 @dataclass(slots=True)
@@ -33,11 +40,33 @@ class Output:
         self.lines([json.dumps(value, indent=2)])
 
     def lines(self, lines: Iterable[str]) -> None:
-        self._write(f"{line}\n" for line in lines)
+        rest = iter(lines)
+        self._write(iter(lambda: "".join([f"{line}\n" for line in itertools.islice(rest, _AT_ONCE)]), ""))
 
     def exactly(self, content: str) -> None:
         """Print what is to be read by a program: with every option, and without a line end of its own."""
         self._write([content])
+
+    def check_pipe(self) -> None:
+        """Raise `UsageError` unless standard output can take bytes that are no text."""
+        if self.json:
+            raise errors.UsageError("--json and '-' both need standard output", hint="name a file")
+        if getattr(self.stdout, "name", "") == os.devnull:  # what `main` put in the place of a closed one
+            raise errors.UsageError("standard output is closed", hint="name a file, or send it into a pipe with |")
+        if self.stdout.isatty():
+            raise errors.UsageError("standard output is a terminal", hint="name a file, or send it into a pipe with |")
+
+    def bytes(self, content: memoryview) -> None:
+        """Bytes of a disk; raises as `lines`."""
+        with self._writing():
+            self.stdout.buffer.write(content)
+
+    def end_bytes(self) -> None:
+        """All of it was written: durable, where that is a file."""
+        with self._writing():
+            self.stdout.flush()
+            if stat.S_ISREG(os.fstat(self.stdout.fileno()).st_mode):
+                os.fsync(self.stdout.fileno())
 
     def done(self, value: Mapping[str, Any], lines: Iterable[str]) -> None:
         """What a command did: the document with --json, else the lines, with --quiet neither."""
@@ -70,11 +99,16 @@ class Output:
         print(f"vimgvc: {text.escape(message)}", file=self.stderr)
 
     def _write(self, parts: Iterable[str]) -> None:
-        """Raises `BrokenPipeError` when the reader has left, `VimgvcError` when it cannot be written."""
-        try:
+        with self._writing():
             for part in parts:
                 self.stdout.write(part)
             self.stdout.flush()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raises `BrokenPipeError` when the reader has left, `VimgvcError` when it cannot be written."""
+        try:
+            yield
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -37,6 +37,20 @@ def code(question: str) -> str:
     return _ask(f"{question}: ", echo=True)
 
 
+def yes(question: str) -> bool:
+    """Whether the answer is yes. Raises `UsageError` without a terminal, `Interrupted` at end of input."""
+    return _ask(f"{question} [y/N] ", echo=True).strip().lower() in ("y", "yes")
+
+
+def somebody_there() -> bool:
+    """Whether there is a terminal to ask on."""
+    try:
+        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 def _ask(question: str, *, echo: bool) -> str:
     with _open_terminal() as terminal, _echo(terminal, wanted=echo):
         os.write(terminal, question.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
@@ -9,6 +10,8 @@ from types import FrameType
 
 _SHOW_CURSOR = b"\x1b[?25h"
 _STOPPING = b"\r\x1b[Kvimgvc: stopping after what is under way; once more to stop at once\r\n"
+#: Seconds that what is under way has to end by itself before connections are cut.
+_GRACE = 0.5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_CODE = 130
 
@@ -22,6 +25,8 @@ def install() -> None:
         if len(received) == 1:
             if _others_work():
                 _tell(_STOPPING)
+            # Not `threading`, whose locks the interrupted thread may hold.
+            _thread.start_new_thread(_cut_connections, ())
             raise KeyboardInterrupt
         # no clean-up: the store is consistent at every moment, only the terminal needs its cursor back
         _tell(_SHOW_CURSOR)
@@ -33,11 +38,22 @@ def install() -> None:
             signal.signal(number, handle)
 
 
+def _cut_connections() -> None:
+    """Whatever waits for a server, in whichever thread, and is waited for."""
+    import time
+
+    from vimgvc import threads
+
+    time.sleep(_GRACE)
+    threads.interrupt_all()
+
+
 def _others_work() -> bool:
     """Whether there are threads that will end what they are at."""
     import threading
 
-    return threading.active_count() > 1
+    # Daemons serve connections, and have nothing of their own to end.
+    return sum(not thread.daemon for thread in threading.enumerate()) > 1
 
 
 def _tell(words: bytes) -> None:

@@ -16,6 +16,8 @@ NONCE_SIZE, TAG_SIZE, SALT_SIZE, CHECKSUM_SIZE = 12, 16, 32, 32
 MAX_OBJECT = 512 << 20
 EMPTY = "is an empty file (power cut while it was copied?)"
 COMMIT, INDEX, REF, TABLE = b"C", b"I", b"R", b"T"
+FORGOTTEN, COLLECTION, PIN, PROMISED = b"F", b"G", b"P", b"E"
+DELIVERY, ADMITTED = b"D", b"A"
 _HEADER_SIZE = 44
 _ZERO_NONCE = bytes(NONCE_SIZE)
 

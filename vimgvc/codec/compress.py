@@ -74,3 +74,19 @@ class Decompressor:
         if len(plain) != length:
             raise errors.FormatError(where, "decompresses to another size than its table says")
         return plain
+
+    def beginning(self, codec: int, data: bytes, length: int, wanted: int, where: str) -> bytes | bytearray:
+        """The first `wanted` (> 0) of `length` bytes, or `FormatError`; what comes behind them is not decompressed."""
+        if codec != ZSTD or wanted >= length:
+            return self.decompress(codec, data, length, where)[:wanted]
+        plain = bytearray(wanted)
+        try:
+            if zstandard.frame_content_size(data) != length:
+                raise errors.FormatError(where, "holds a frame of another size than its table says")
+            with self._zstd.stream_reader(data, read_size=len(data)) as frame:
+                done = frame.readinto(plain)
+        except zstandard.ZstdError as error:
+            raise errors.FormatError(where, "does not decompress") from error
+        if done != wanted:
+            raise errors.FormatError(where, "decompresses to another size than its table says")
+        return plain

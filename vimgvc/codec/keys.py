@@ -10,6 +10,7 @@ import unicodedata
 from dataclasses import InitVar, dataclass, field
 
 from blake3 import blake3
+from cryptography.hazmat.primitives.asymmetric import x25519
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from vimgvc import errors
@@ -19,12 +20,19 @@ FINGERPRINT_SIZE = 8
 RECOVERY_SIZE = 20
 PASSPHRASE, KEYFILE, RECOVERY = "passphrase", "keyfile", "recovery"
 KINDS = (PASSPHRASE, KEYFILE, RECOVERY)
+#: Not one of them: what opens nothing, and only adds.
+WRITE = "write-only"
 #: Bounds of what the KDF of a slot may ask for: KiB, passes, lanes.
 MEMORY_KIB = range(8 << 10, (2 << 20) + 1)
 PASSES = range(1, 17)
 LANES = range(1, 17)
 
-_SIZES = {PASSPHRASE: range(1, 1025), KEYFILE: range(32, 1025), RECOVERY: range(RECOVERY_SIZE, RECOVERY_SIZE + 1)}
+_SIZES = {
+    PASSPHRASE: range(1, 1025),
+    KEYFILE: range(32, 1025),
+    RECOVERY: range(RECOVERY_SIZE, RECOVERY_SIZE + 1),
+    WRITE: range(32, 1025),
+}
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 
@@ -77,7 +85,7 @@ def is_fingerprint(text: object) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Secret:
-    """What a user has to open a slot with: `kind` is one of `KINDS`.
+    """What a user has to open a slot with: `kind` is one of `KINDS`, or `WRITE`.
 
     A passphrase that is UTF-8 is kept in Unicode's composed form (NFC), so that it does not matter
     how a keyboard or a file spells an accent. Raises `UsageError` for an empty or oversized one.
@@ -155,6 +163,20 @@ def stretch_passphrase(secret: bytes, salt: bytes, profile: KdfProfile) -> bytes
         ) from error
 
 
-def stretch_random(secret: bytes, salt: bytes) -> bytes:
-    """64 bytes from a secret that cannot be guessed."""
-    return blake3(derive("slot secret", secret), key=salt).digest(64)
+def stretch_random(secret: bytes, salt: bytes, size: int = 64) -> bytes:
+    """`size` bytes from a secret that cannot be guessed."""
+    return blake3(derive("slot secret", secret), key=salt).digest(size)
+
+
+def public_key(private: bytes) -> bytes:
+    """Of 32 bytes that are a private key of X25519."""
+    return x25519.X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+def agree(private: bytes, public: bytes, where: str) -> bytes:
+    """What X25519 makes of the two; raises `FormatError` for a public key that makes nothing secret."""
+    try:
+        other = x25519.X25519PublicKey.from_public_bytes(public)
+        return x25519.X25519PrivateKey.from_private_bytes(private).exchange(other)
+    except ValueError as error:
+        raise errors.FormatError(where, "has an impossible public key") from error

@@ -80,10 +80,21 @@ class Opener:
 
     def open(self, shape: Shape, stored: bytes | memoryview, ids: bytes, where: str) -> bytes:
         """The plain bytes; the identifiers are authenticated, but the slots' contents not yet hashed."""
+        data = self.authenticate(shape, stored, ids, where)
+        return self._decompressor.decompress(shape.codec, data, shape.plain_length, where)
+
+    def beginning(
+        self, shape: Shape, stored: bytes | memoryview, ids: bytes, wanted: int, where: str
+    ) -> bytes | bytearray:
+        """The first `wanted` of the plain bytes, which takes as much less time. All that is stored is authenticated."""
+        data = self.authenticate(shape, stored, ids, where)
+        return self._decompressor.beginning(shape.codec, data, shape.plain_length, wanted, where)
+
+    def authenticate(self, shape: Shape, stored: bytes | memoryview, ids: bytes, where: str) -> bytes:
+        """The compressed bytes: these are the very ones that were sealed with these identifiers."""
         if len(stored) != shape.stored_length or len(stored) < OVERHEAD:
             raise errors.FormatError(where, "is not as long as its table says")
         associated = shape.associated(self._repo, ids)
         key = blake3(associated, key=self._key).digest()
         view = memoryview(stored)
-        data = aead.unseal(key, bytes(view[: aead.NONCE_SIZE]), view[aead.NONCE_SIZE :], associated, where)
-        return self._decompressor.decompress(shape.codec, data, shape.plain_length, where)
+        return aead.unseal(key, bytes(view[: aead.NONCE_SIZE]), view[aead.NONCE_SIZE :], associated, where)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from blake3 import blake3
@@ -25,7 +25,10 @@ CONFIG_SIZES = range(2, 4097)
 WHERE = "key slot"
 
 _VERSION = 1
+_WRAPPED = range(keys.ROOT_SIZE + CONFIG_SIZES[0], keys.ROOT_SIZE + CONFIG_SIZES[-1] + 1)
 _ZERO_NONCE = bytes(aead.NONCE_SIZE)
+#: Bytes of the branch inside a slot of a write key, padded with zeros.
+_BRANCH_SIZE = 1024
 #: What would let a label write on a terminal what is not there: control characters, direction marks
 #: (and halves of surrogate pairs, which cannot be written at all).
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -40,6 +43,19 @@ class SlotInfo:
     label: str
     created: str
     kdf: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSlot:
+    """A slot of a write key, opened: `branch` is what it may write, ending with `/` for all below it.
+
+    `writer` is the key that who delivers has, `private` the one that he has not.
+    """
+
+    info: SlotInfo
+    branch: str
+    writer: bytes = field(repr=False)
+    private: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +82,38 @@ def make_slot(
     """A new slot in which `secret` opens `root` and `config`; `memory_limit` is in bytes."""
     if len(root) != keys.ROOT_SIZE or len(config) not in CONFIG_SIZES:
         raise ValueError("a slot holds a root key and a configuration")
-    check_label(label)
-    commit.check_time(created, WHERE)
+    if secret.kind not in keys.KINDS:
+        raise errors.UsageError("a write key opens nothing", hint="give a passphrase or another key file")
     kdf: dict[str, object] = {"name": "blake3"}
     if secret.kind == keys.PASSPHRASE:
         profile.check(WHERE, memory_limit)
         kdf = {"m": profile.memory_kib, "name": "argon2id", "p": profile.lanes, "t": profile.passes}
-    facts: dict[str, object] = {"created": created, "kdf": kdf, "label": label, "type": secret.kind, "v": _VERSION}
+    facts = _facts(secret.kind, label, created, kdf)
     slot_id, salt = _hedge(secret, root, config, facts, rng)
-    header = encoding.dumps_canonical({**facts, "id": slot_id.hex(), "kdf": {**kdf, "salt": salt.hex()}})
-    kek, committer = _stretch(secret, salt, profile)
-    commitment = blake3(header, key=committer).digest()
-    wrap = bytearray(len(root) + len(config) + aead.TAG_SIZE)
-    aead.seal_into(kek, _ZERO_NONCE, root + config, header + commitment, memoryview(wrap))
-    return _with_checksum(
-        {**encoding.loads_canonical(header, WHERE), "commitment": commitment.hex(), "wrap": wrap.hex()}
-    )
+    return _wrap((secret, profile), (slot_id, salt), facts, root + config)
+
+
+def make_write_slot(root: bytes, branch: str, *, label: str, created: str, rng: aead.Rng) -> bytes:
+    """A new slot of a write key, which may add to `branch`; only the root key opens it."""
+    body = branch.encode().ljust(_BRANCH_SIZE, b"\0")
+    if len(body) != _BRANCH_SIZE or b"\0" in branch.encode():
+        raise ValueError("not the name of a branch")
+    secret, facts = _inbox_secret(root), _facts(keys.WRITE, label, created, {"name": "blake3"})
+    return _wrap((secret, keys.DEFAULT), _hedge(secret, root, body, facts, rng), facts, body)
+
+
+def open_write_slot(blob: bytes, root: bytes) -> WriteSlot:
+    """What the root key makes of a slot of a write key. Raises as `open_slot`."""
+    slot, secret = _parse(blob), _inbox_secret(root)
+    if slot.info.type != keys.WRITE:
+        raise errors.NoKey("this key slot is not of a write key")
+    body = _open(slot, secret)
+    stretched = keys.stretch_random(secret.value, slot.salt, 128)
+    try:
+        branch = body.rstrip(b"\0").decode()
+    except UnicodeDecodeError as error:
+        raise errors.FormatError(WHERE, "holds a branch that is not text") from error
+    return WriteSlot(slot.info, branch, stretched[64:96], stretched[96:])
 
 
 def open_slot(blob: bytes, secret: keys.Secret, *, memory_limit: int) -> tuple[bytes, bytes]:
@@ -93,12 +125,9 @@ def open_slot(blob: bytes, secret: keys.Secret, *, memory_limit: int) -> tuple[b
     slot = _parse(blob)
     if slot.profile is not None:
         slot.profile.check(WHERE, memory_limit)
-    if slot.info.type != secret.kind:
+    if slot.info.type != secret.kind or secret.kind not in keys.KINDS:
         raise errors.NoKey(f"this key slot takes a {slot.info.type}")
-    kek, committer = _stretch(secret, slot.salt, slot.profile)
-    if not hmac.compare_digest(blake3(slot.header, key=committer).digest(), slot.commitment):
-        raise errors.NoKey(f"this key slot does not open with that {slot.info.type}")
-    plain = aead.unseal(kek, _ZERO_NONCE, slot.wrap, slot.header + slot.commitment, WHERE)
+    plain = _open(slot, secret)
     return plain[: keys.ROOT_SIZE], plain[keys.ROOT_SIZE :]
 
 
@@ -110,6 +139,39 @@ def describe_slot(blob: bytes) -> SlotInfo:
 def check_label(label: str) -> None:
     if len(label) > MAX_LABEL or _CONTROLS.search(label) is not None:
         raise errors.UsageError(f"a label has at most {MAX_LABEL} characters, on one line")
+
+
+def _inbox_secret(root: bytes) -> keys.Secret:
+    """What opens the slots of write keys."""
+    return keys.Secret(keys.WRITE, keys.derive("inbox", root))
+
+
+def _facts(kind: str, label: str, created: str, kdf: dict[str, object]) -> dict[str, object]:
+    check_label(label)
+    commit.check_time(created, WHERE)
+    return {"created": created, "kdf": kdf, "label": label, "type": kind, "v": _VERSION}
+
+
+def _wrap(
+    opener: tuple[keys.Secret, keys.KdfProfile], names: tuple[bytes, bytes], facts: dict[str, Any], plain: bytes
+) -> bytes:
+    """The slot; `names` are its identifier and its salt."""
+    slot_id, salt = names
+    header = encoding.dumps_canonical({**facts, "id": slot_id.hex(), "kdf": {**facts["kdf"], "salt": salt.hex()}})
+    kek, committer = _stretch(opener[0], salt, opener[1])
+    commitment = blake3(header, key=committer).digest()
+    wrap = bytearray(len(plain) + aead.TAG_SIZE)
+    aead.seal_into(kek, _ZERO_NONCE, plain, header + commitment, memoryview(wrap))
+    return _with_checksum(
+        {**encoding.loads_canonical(header, WHERE), "commitment": commitment.hex(), "wrap": wrap.hex()}
+    )
+
+
+def _open(slot: _Slot, secret: keys.Secret) -> bytes:
+    kek, committer = _stretch(secret, slot.salt, slot.profile)
+    if not hmac.compare_digest(blake3(slot.header, key=committer).digest(), slot.commitment):
+        raise errors.NoKey(f"this key slot does not open with that {slot.info.type}")
+    return aead.unseal(kek, _ZERO_NONCE, slot.wrap, slot.header + slot.commitment, WHERE)
 
 
 def _hedge(
@@ -154,7 +216,7 @@ def _parse(blob: bytes) -> _Slot:
     if version != _VERSION:
         raise errors.Unsupported(f"key slot version {version}")
     kind = members.text("type")
-    if kind not in keys.KINDS:
+    if kind not in (*keys.KINDS, keys.WRITE):
         raise errors.Unsupported("a key slot that takes neither passphrase, key file nor recovery code")
     members.get("checksum", str)
     commitment = bytes.fromhex(members.hex("commitment", 32))
@@ -167,7 +229,7 @@ def _parse(blob: bytes) -> _Slot:
         kdf="blake3" if profile is None else _describe(profile),
     )
     commit.check_time(info.created, WHERE)
-    wrap = _parse_wrap(members.text("wrap"))
+    wrap = _parse_wrap(members.text("wrap"), kind)
     members.end()
     header = {name: item for name, item in value.items() if name not in ("checksum", "commitment", "wrap")}
     return _Slot(info, profile, salt, encoding.dumps_canonical(header), commitment, wrap)
@@ -208,9 +270,10 @@ def _parse_label(label: str) -> str:
     return label
 
 
-def _parse_wrap(text: str) -> bytes:
+def _parse_wrap(text: str, kind: str) -> bytes:
     size, odd = divmod(len(text), 2)
-    if odd or size - keys.ROOT_SIZE - aead.TAG_SIZE not in CONFIG_SIZES:
+    known = range(_BRANCH_SIZE, _BRANCH_SIZE + 1) if kind == keys.WRITE else _WRAPPED
+    if odd or size - aead.TAG_SIZE not in known:
         raise errors.FormatError(WHERE, "has a wrapped key of an impossible length")
     return bytes.fromhex(encoding.check_hex(text, size, WHERE))
 

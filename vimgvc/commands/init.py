@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vimgvc import errors
-from vimgvc.backends import registry
 from vimgvc.codec import keys
-from vimgvc.commands import access
+from vimgvc.commands import access, opening
 from vimgvc.model import geometry
 from vimgvc.monitor import Monitor
 from vimgvc.repo import remember
@@ -43,7 +42,9 @@ def run(
     monitor: Monitor,
 ) -> Created:
     """Make a repository that `secret` opens. Raises `UsageError` when something is there already."""
-    backend = registry.open_backend(location, create=True)
+    if access.only_adds(secret):
+        raise errors.UsageError("a write key opens nothing", hint="give a passphrase or another key file")
+    backend = opening.open_backend(location, environment, monitor, create=True)
     repo = access.Repository.create(backend, secret, average=average, label=label, profile=profile)
     access.note_history(repo, environment, monitor, new=True)
     where = remember.KeyMemory.of_user(environment).remember(repo.id, repo.unlocked) if remembered else ""

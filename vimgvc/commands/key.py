@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vimgvc import errors
-from vimgvc.backends import protocol, registry
+from vimgvc.backends import protocol
 from vimgvc.codec import keys, recovery, slots
+from vimgvc.commands import opening
+from vimgvc.model import reflog
 from vimgvc.monitor import Monitor
-from vimgvc.repo import config, keyfile, remember, trust, userfiles
+from vimgvc.repo import config, inbox, keyfile, remember, remotes, trust, userfiles
 from vimgvc.repo import keyring as keyrings
 from vimgvc.repo import repository as repositories
 
@@ -35,6 +37,22 @@ class AddedCode:
 
     slot: Slot
     code: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MayWrite:
+    """Where a write key may write: to `branch`, to all below it when it ends with `/`; None: below its label."""
+
+    label: str
+    branch: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddedWriter:
+    """A new slot of a write key, and the branch that it may write (all below it, if that ends with `/`)."""
+
+    slot: Slot
+    branch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +109,39 @@ def add_recovery_code(
     return AddedCode(info, code)
 
 
-def list_slots(location: str, monitor: Monitor) -> list[Slot]:
+def add_write_only(
+    repository: repositories.Repository,
+    path: str,
+    may: MayWrite,
+    environment: Mapping[str, str],
+    monitor: Monitor,
+) -> AddedWriter:
+    """Make a new write key at `path`, which must be free: its holder adds and reads nothing. Raises `UsageError`."""
+    label = may.label
+    if may.branch is None and not label:
+        raise errors.UsageError("where may it write?", hint="give --label NAME (to NAME/...) or --branch BRANCH")
+    wanted = f"{label}/" if may.branch is None else may.branch
+    reflog.check_name(f"{wanted}x" if wanted.endswith("/") else wanted)
+    first, slash, _ = wanted.partition("/")
+    if slash and first in {item.name for item in remotes.Remotes.of_user(environment, repository.id).all()}:
+        raise errors.UsageError(f"branches {first}/... follow the remote '{first}'", hint="give another --branch")
+    if pathlib.Path(path).exists():
+        raise errors.UsageError(f"{path} exists already", hint="give another name")
+    key = inbox.add_key(repository, wanted, label)
+    try:
+        userfiles.create(pathlib.Path(path), key.encode())
+    except BaseException:
+        with contextlib.suppress(errors.VimgvcError):
+            repository.keyring.remove(key.slot)
+        raise
+    _cache(repository, environment, monitor)
+    found = [info for info in repository.keyring.slots(monitor) if info.id == key.slot]
+    return AddedWriter(found[0], wanted)
+
+
+def list_slots(location: str, environment: Mapping[str, str], monitor: Monitor) -> list[Slot]:
     """What anyone can see of the key slots, oldest first; needs no key. What is damaged is reported."""
-    return keyrings.Keyring(registry.open_backend(location)).slots(monitor)
+    return keyrings.Keyring(opening.open_backend(location, environment, monitor)).slots(monitor)
 
 
 def remove(repository: repositories.Repository, slot_id: str, environment: Mapping[str, str], monitor: Monitor) -> str:
@@ -127,9 +175,9 @@ def change(
     return Added(info, old)
 
 
-def export(location: str, path: str | None, monitor: Monitor) -> Exported:
+def export(location: str, path: str | None, environment: Mapping[str, str], monitor: Monitor) -> Exported:
     """All key slots as a recovery kit, into a new file unless `path` is None; needs no key."""
-    backend = registry.open_backend(location)
+    backend = opening.open_backend(location, environment, monitor)
     ring = keyrings.Keyring(backend)
     kit = ring.export_kit(_config(backend).id, monitor)
     if path is not None:
@@ -137,12 +185,12 @@ def export(location: str, path: str | None, monitor: Monitor) -> Exported:
     return Exported(kit, len(keyrings.parse_kit(kit)[1]), path)
 
 
-def import_kit(location: str, path: str, monitor: Monitor) -> list[Slot]:
+def import_kit(location: str, path: str, environment: Mapping[str, str], monitor: Monitor) -> list[Slot]:
     """Put back the key slots of a recovery kit that are missing or damaged; needs no key."""
     kit = userfiles.read(pathlib.Path(path), forbidden=0, pipes=True)
     if kit is None:
         raise errors.UsageError(f"there is no recovery kit {path}", hint="check the path")
-    backend = registry.open_backend(location)
+    backend = opening.open_backend(location, environment, monitor)
     try:
         repo_id = _config(backend).id
     except (errors.NotFound, errors.IntegrityError) as error:
@@ -160,7 +208,7 @@ def remember_key(repository: repositories.Repository, environment: Mapping[str, 
 def forget_key(location: str, environment: Mapping[str, str]) -> bool:
     """Whether there was a remembered key to forget; needs no key."""
     memory = remember.KeyMemory.of_user(environment)
-    return memory.forget(_config(registry.open_backend(location)).id)
+    return memory.forget(_config(opening.open_backend(location, environment)).id)
 
 
 def _add(

@@ -13,14 +13,20 @@ _HINT = "make one with 'vimgvc init', or name one with --repo DIR or VIMGVC_REPO
 
 
 def named(location: str) -> str:
-    """The repository at `location`: the directory itself, or the `.vimgvc` in it. Raises `NoRepository`."""
+    """The repository at `location`: the directory itself, the `.vimgvc` in it, or a bundle. Raises `NoRepository`."""
     if "://" in location:
         return location
     path = pathlib.Path(location)
+    if path.is_file():
+        from vimgvc.backends import bundle
+
+        if bundle.is_bundle(path):
+            return location
     for candidate in (path, path / NAME):
         if _is_repository(candidate, meant=True):
             return str(candidate)
-    what = "no repository there" if path.is_dir() else "not a directory" if path.exists() else "no such directory"
+    missing = "neither a directory nor a bundle" if path.exists() else "no such directory"
+    what = "no repository there" if path.is_dir() else missing
     raise errors.NoRepository(f"{location}: {what}", hint=_HINT)
 
 

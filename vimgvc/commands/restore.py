@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vimgvc import errors
-from vimgvc.images import raw
+from vimgvc.commands import revisions, stamps
+from vimgvc.images import in_place_target, raw
 from vimgvc.model import commit as commits
 from vimgvc.monitor import Monitor
 from vimgvc.repo import repository
@@ -18,7 +19,7 @@ class Restored:
     """`resumed` says that an interrupted restore was continued; `lost` are ranges filled with a pattern."""
 
     commit: commits.Commit
-    disk: commits.Disk
+    disk: commits.Stored
     target: str
     bytes_written: int
     seconds: float
@@ -30,6 +31,7 @@ def run(
     repo: repository.Repository,
     revision: str,
     target: str | None,
+    environment: Mapping[str, str],
     *,
     force: bool,
     salvage: bool,
@@ -40,15 +42,10 @@ def run(
 
     Raises `NotFound`, `UsageError`, `UnsafeImage`, `NoSpace`, `IntegrityError`.
     """
-    name, colon, disk_name = revision.partition(":")
-    if not name:
-        raise errors.UsageError(f"not a revision: {revision}", hint="name the commit before the colon")
-    if colon and not disk_name:
-        raise errors.UsageError(
-            f"not a revision: {revision}", hint="name the disk after the colon, or leave the colon away"
-        )
-    found = repo.resolve(name)
-    disk = found.disk(disk_name or None)
+    found, disk = revisions.find_stored(repo, revision)
+    if target is not None and Path(target).is_dir():
+        hint = f"name a file, or write {target}/ to restore everything into it"
+        raise errors.UnsafeImage(f"{target}: is a directory", hint=hint)
     path = default_target(disk) if target is None else target
     stored = repo.open_disk(disk, monitor, survive=salvage)
     writer = raw.RawWriter(
@@ -61,17 +58,23 @@ def run(
     )
     resumed = writer.resumed
     result = stored.restore(writer, monitor, threads)
+    in_place_target.unmark(path)
+    if not result.lost:
+        stamps.Stamps.of_user(environment, repo, monitor).remember_file(path, found, disk)
     return Restored(found, disk, path, result.bytes_written, result.seconds, resumed, result.lost)
 
 
-def default_target(disk: commits.Disk) -> str:
-    """A file name made of the disk's; what somebody else committed does not choose the directory."""
-    name = f"{disk.name}.img"
-    if (
-        pathlib.PurePath(name).name != name
-        or name.startswith(".")
-        or not name.isprintable()
-        or len(os.fsencode(name)) > 255
-    ):
-        raise errors.UsageError(f"the disk's name is no file name: {disk.name}", hint="say where to restore it to")
-    return name
+def default_target(disk: commits.Stored) -> str:
+    """A file name made of the disk's; an attachment's is one."""
+    return revisions.file_name(disk.name, "img" if isinstance(disk, commits.Disk) else "")
+
+
+def with_disk(revision: str, names: Sequence[str]) -> str:
+    """REV:DISK of REV and what was picked. Raises `UsageError` for more than one."""
+    _, disk_name = revisions.split(revision)
+    picked = [*names, *([disk_name] if disk_name else [])]
+    if len(picked) > 1:
+        raise errors.UsageError(
+            f"{len(picked)} disks cannot be one image", hint="name a directory for them, ending with a slash: DIR/"
+        )
+    return f"{revision}:{names[0]}" if names else revision

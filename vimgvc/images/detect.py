@@ -48,6 +48,7 @@ _CONTAINERS: dict[str, _Probe] = {
     "bochs": _starts(b"Bochs Virtual HD Image"),
     "cloop": _starts(b"#!/bin/sh\n#V2.0 Format\n"),
     "cow": _starts(b"OOOM"),
+    "ova": lambda head, _tail: head[257:262] == b"ustar" and head[:100].rstrip(b"\0").lower().endswith(b".ovf"),
 }
 
 #: What users call some of them.
@@ -66,7 +67,23 @@ _CONTAINER_SUFFIXES = {
     ".hdd": "parallels",
     ".hds": "parallels",
     ".dmg": "dmg",
+    ".ova": "ova",
 }
+
+
+def canonical(name: str) -> str:
+    """The name of a format, of what users call it. Raises `UsageError` for what is none."""
+    found = _ALIASES.get(name.lower(), name.lower())
+    if found != "raw" and found not in _CONTAINERS:
+        known = ", ".join(sorted({"raw", *_CONTAINERS}))
+        raise errors.UsageError(f"no image format is called {name!r}", hint=f"known are {known}")
+    return found
+
+
+def named_like(path: str) -> str | None:
+    """The format that a file's name promises, if any."""
+    suffix = os.path.splitext(path)[1].lower()
+    return "raw" if suffix in _RAW_SUFFIXES else _CONTAINER_SUFFIXES.get(suffix)
 
 
 def formats_of(head: bytes, tail: bytes) -> tuple[str, ...]:
@@ -88,13 +105,14 @@ def detect_reader(reader: protocol.Reader, name: str) -> str:
 
     Raises `UnsafeImage` if it looks like more than one thing.
     """
-    found = _look(reader)
+    found = look(reader)
     if len(found) > 1:
         raise errors.UnsafeImage(f"{name}: could be {' or '.join(found)}", hint="say with --format which of them it is")
     return found[0]
 
 
-def _look(reader: protocol.Reader) -> tuple[str, ...]:
+def look(reader: protocol.Reader) -> tuple[str, ...]:
+    """Everything that an open file could be, by its content; "raw" alone for a raw disk like any other."""
     head, tail = bytearray(min(HEAD, reader.size)), bytearray(min(TAIL, reader.size))
     reader.pread_into(0, memoryview(head))
     reader.pread_into(reader.size - len(tail), memoryview(tail))
@@ -111,16 +129,20 @@ def detect(path: raw.Path) -> str:
 
 
 def check_declared_reader(reader: protocol.Reader, name: str, declared: str | None) -> str:
-    """The format to read an open file as, which is always one that this version can read.
+    """The format to read an open file as (specs/images.md §2).
 
-    Raises `UsageError` (no such format), `UnsafeImage` (name, declaration and content do not agree) or
-    `Unsupported` (a container that cannot be read).
+    Raises `UsageError` (no such format) or `UnsafeImage` (name, declaration and content do not agree).
     """
     if declared is not None:
         return _check_declared(reader, name, declared)
     found = detect_reader(reader, name)
     suffix = os.path.splitext(name)[1].lower()
     if found == "raw":
+        if suffix == ".ovf":
+            raise errors.UnsafeImage(
+                f"{name}: is named like the description of a machine, whose disks are other files",
+                hint="commit those, and this one with --attach",
+            )
         named = _CONTAINER_SUFFIXES.get(suffix)
         if named:
             raise errors.UnsafeImage(
@@ -133,7 +155,7 @@ def check_declared_reader(reader: protocol.Reader, name: str, declared: str | No
             f"{name}: is named like a raw disk, but looks like {found}",
             hint=f"say --format raw to store it as it is, or --format {found}",
         )
-    raise _unreadable(name, found)
+    return found
 
 
 def check_declared(path: raw.Path, declared: str | None) -> str:
@@ -146,24 +168,13 @@ def check_declared(path: raw.Path, declared: str | None) -> str:
 
 
 def _check_declared(reader: protocol.Reader, name: str, declared: str) -> str:
-    wanted = _ALIASES.get(declared, declared)
+    wanted = canonical(declared)
     if wanted == "raw":
         return wanted
-    if wanted not in _CONTAINERS:
-        known = ", ".join(sorted({"raw", *_CONTAINERS}))
-        raise errors.UsageError(f"no image format is called {declared!r}", hint=f"known are {known}")
-    found = _look(reader)
+    found = look(reader)
     if wanted not in found:
         raise errors.UnsafeImage(
             f"{name}: was declared to be {wanted}, but looks like {' or '.join(found)}",
             hint="give the format that it has, or --format raw to store it as it is",
         )
-    raise _unreadable(name, wanted)
-
-
-def _unreadable(name: str, found: str) -> errors.Unsupported:
-    return errors.Unsupported(
-        f"reading {found} images ({name})",
-        hint=f"convert it with 'qemu-img convert -f {found} -O raw', or store the file itself, byte for byte, "
-        "with --format raw",
-    )
+    return wanted

@@ -1,4 +1,4 @@
-"""The three Linux calls that Python's `os` lacks. Nothing else in the package uses ctypes.
+"""The Linux calls that Python's `os` lacks. Nothing else in the package uses ctypes.
 
 They say whether the call exists for these files: False means "not here, do without".
 """
@@ -30,17 +30,26 @@ def _fallocate() -> Callable[[int, int, int, int], int]:
     return call
 
 
-def punch_hole(fd: int, offset: int, length: int) -> bool:
-    """Free a range (> 0 bytes) of a file or block device, so that it reads as zeros. The size stays."""
+def _change_space(fd: int, mode: int, offset: int, length: int) -> bool:
     import ctypes
 
-    while _fallocate()(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length):
+    while _fallocate()(fd, mode, offset, length):
         number = ctypes.get_errno()
         if number in _MISSING:
             return False
         if number != errno.EINTR:
             raise OSError(number, os.strerror(number))
     return True
+
+
+def punch_hole(fd: int, offset: int, length: int) -> bool:
+    """Free a range (> 0 bytes) of a file or block device, so that it reads as zeros. The size stays."""
+    return _change_space(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
+
+
+def reserve(fd: int, offset: int, length: int) -> bool:
+    """Take the space of a range (> 0 bytes) of a file; what it holds stays, holes in it still read as zeros."""
+    return _change_space(fd, 0, offset, length)
 
 
 def start_writeback(fd: int) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from vimgvc import errors
 from vimgvc.disk import extents
-from vimgvc.images import descriptor, device, libc, raw_target
+from vimgvc.images import descriptor, device, libc, raw_space, raw_target
 
 Path = str | os.PathLike[str]
 
@@ -22,6 +22,8 @@ _MADE_UP = ("/proc", "/sys")
 #: Bytes after which the kernel is asked to begin writing, so that the disk works while we decompress.
 _WRITEBACK = 64 << 20
 
+_ORDINARY = "name an ordinary file or a block device"
+
 
 class RawReader:
     """A raw image as a Source.
@@ -29,11 +31,13 @@ class RawReader:
     `path` is what messages call it. Holes are those that the file system tells of a file that was
     synced when it was opened; block devices have none. Raises `NotFound`, `UnsafeImage` (neither file
     nor block device) or `BackendError` (unreadable).
+
+    `fd`: the file is open already; it is closed with the reader, or when it is refused.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, fd: int | None = None) -> None:
         self.path = os.fspath(path)
-        self._fd = _open(self.path)
+        self._fd = _open(self.path) if fd is None else fd
         try:
             status = os.fstat(self._fd)
             self._is_file = stat.S_ISREG(status.st_mode)
@@ -58,6 +62,10 @@ class RawReader:
     @property
     def allocated_bytes(self) -> int:
         return self._allocated
+
+    def fileno(self) -> int:
+        """The descriptor, for children that are to read the very file that was judged."""
+        return self._fd
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         extents.check_range(self._size, offset, buffer.nbytes)
@@ -110,11 +118,19 @@ class RawWriter:
         force: bool = False,
         forbidden: Sequence[Path] = (),
         data_bytes: int | None = None,
+        preallocation: str = "off",
     ) -> None:
+        raw_space.check(preallocation)
         self.path = os.fspath(target)
         self._size = size
         self._place = raw_target.open_place(
-            target, size, tag=tag, force=force, forbidden=forbidden, data_bytes=data_bytes
+            target,
+            size,
+            tag=tag,
+            force=force,
+            forbidden=forbidden,
+            data_bytes=data_bytes,
+            preallocation=preallocation,
         )
         self._open = True
         self._unwritten = 0
@@ -151,6 +167,22 @@ class RawWriter:
         self._check(offset, length)
         return extents.merge(descriptor.sparse_extents(self._place.fd, self.path, offset, length))
 
+    def reserve(self, offset: int, length: int) -> None:
+        """Take the space of a range (> 0 bytes) now where that is possible; raises `NoSpace`."""
+        self._check(offset, length)
+        self._place.reserve(offset, length)
+
+    def resize(self, size: int) -> None:
+        """Change the size. One thread at a time; what is cut off nobody may write to."""
+        self._check(0, 0)
+        self._place.resize(size)
+        self._size = size
+
+    def settle(self) -> None:
+        """Make what was not written read as zeros, as it will after `finish`; to be called before reading back."""
+        self._check(0, 0)
+        self._place.settle()
+
     def finish(self) -> None:
         self._check(0, 0)
         self._open = False
@@ -182,7 +214,7 @@ def _open(path: str) -> int:
 
 def _check_kind(mode: int, path: str) -> None:
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-        raise errors.UnsafeImage(f"{path}: is {descriptor.kind_name(mode)}, not a disk image")
+        raise errors.UnsafeImage(f"{path}: is {descriptor.kind_name(mode)}, not a disk image", hint=_ORDINARY)
 
 
 def _check_ordinary(fd: int, status: os.stat_result, path: str) -> None:
@@ -196,7 +228,7 @@ def _check_ordinary(fd: int, status: os.stat_result, path: str) -> None:
     except BlockingIOError:
         made_up = True
     if made_up:
-        raise errors.UnsafeImage(f"{path}: is made up by the kernel, not a disk image")
+        raise errors.UnsafeImage(f"{path}: is made up by the kernel, not a disk image", hint=_ORDINARY)
 
 
 def _synced(fd: int, path: str) -> bool:

@@ -20,11 +20,8 @@ Rules of a device
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import os
-import pathlib
 import re
 import stat
 import threading
@@ -32,7 +29,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from vimgvc import errors
-from vimgvc.images import coverage, descriptor, device, libc
+from vimgvc.images import coverage, descriptor, device_place, libc, raw_space, target_rules
 
 Path = str | os.PathLike[str]
 
@@ -53,6 +50,15 @@ class Place(Protocol):
     def clear(self, offset: int, length: int) -> None:
         """Make a range (> 0 bytes) read as zeros."""
 
+    def reserve(self, offset: int, length: int) -> None:
+        """Take the space of a range now, where the place can do that; content stays."""
+
+    def resize(self, size: int) -> None:
+        """Change the size; what comes in addition reads as zeros."""
+
+    def settle(self) -> None:
+        """Make what was not written read as zeros already now."""
+
     def publish(self) -> None:
         """Make the disk durable and final; releases everything, also when this raises."""
 
@@ -61,37 +67,37 @@ class Place(Protocol):
 
 
 def open_place(
-    target: Path, size: int, *, tag: str, force: bool, forbidden: Sequence[Path], data_bytes: int | None
+    target: Path,
+    size: int,
+    *,
+    tag: str,
+    force: bool,
+    forbidden: Sequence[Path],
+    data_bytes: int | None,
+    preallocation: str = "off",
 ) -> Place:
     """The place for a disk of `size` bytes, or the error that says why not; nothing was changed then.
 
     `tag`: the same for the same disk, so that an interrupted run is continued. `forbidden`: folders in
     which nothing may be written. `data_bytes`: how much will be written at most, to be refused early
-    if that cannot fit.
+    if that cannot fit. `preallocation`: one of `raw_space.MODES`; of a device all space is there anyway.
     """
     path = os.fspath(target)
     try:
-        present = _look(path)
+        present = target_rules.look(path)
         if present is not None:
-            _check_target(path, present.st_mode, force=force)
+            target_rules.check_target(path, present.st_mode, force=force)
             if stat.S_ISBLK(present.st_mode):
-                return DevicePlace(path, size)
+                return device_place.DevicePlace(path, size)
         place = FilePlace(path, tag=tag, force=force, present=present)
         try:
-            place.prepare(size, forbidden, data_bytes)
+            place.prepare(size, forbidden, data_bytes, preallocation)
         except BaseException:
             place.release(keep=True)
             raise
     except OSError as error:
         raise errors.from_os_error(error, path) from error
     return place
-
-
-def _look(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def partial_name(name: str, tag: str) -> str:
@@ -121,14 +127,17 @@ class FilePlace:
         self._written = coverage.Coverage()
         self._lock = threading.Lock()
         self._touched = False
+        self._space: raw_space.Space | None = None
         self.resumed = False
         self.fd = -1
-        self._folder = _open_folder(folder or ".")
+        self._folder = target_rules.open_folder(folder or ".")
 
-    def prepare(self, size: int, forbidden: Sequence[Path], data_bytes: int | None) -> None:
+    def prepare(self, size: int, forbidden: Sequence[Path], data_bytes: int | None, preallocation: str = "off") -> None:
         """Check the rules and open the partial file."""
-        _check_allowed(self._path, os.path.dirname(self._path) or ".", forbidden)
-        if data_bytes is not None:
+        target_rules.check_allowed(self._path, os.path.dirname(self._path) or ".", forbidden)
+        if preallocation != "off":
+            self._check_space(size)
+        elif data_bytes is not None:
             self._check_space(min(size, data_bytes))
         self._open_partial()
         try:
@@ -137,6 +146,10 @@ class FilePlace:
             raise descriptor.write_error(error, self._path, f"making a file of {size} bytes") from error
         if self.resumed:
             self._sync()  # only then may `extents` tell holes
+        if preallocation != "off":
+            self._space = raw_space.Space(
+                self.fd, self._path, size, full=preallocation == "full", fresh=not self.resumed
+            )
 
     def about_to_write(self, offset: int, length: int) -> None:
         with self._lock:
@@ -145,24 +158,47 @@ class FilePlace:
 
     def clear(self, offset: int, length: int) -> None:
         if self.resumed:
-            descriptor.zero_out(self.fd, self._path, offset, length)
+            if self._space is None:
+                descriptor.zero_out(self.fd, self._path, offset, length)
+            else:
+                self._space.clear(offset, length)
             return
         # A fresh file is zeros where it was not written: a file system that cannot free a range need
         # not fill it, and one that can is not asked.
         end = offset + length
         with self._lock:
             runs = list(self._written.runs(offset // _BLOCK, -(-end // _BLOCK)))
+        free = descriptor.zero_out if self._space is None else descriptor.write_zeros
         for first, stop in runs:
             start = max(first * _BLOCK, offset)
-            descriptor.zero_out(self.fd, self._path, start, min(stop * _BLOCK, end) - start)
+            free(self.fd, self._path, start, min(stop * _BLOCK, end) - start)
+
+    def reserve(self, offset: int, length: int) -> None:
+        try:
+            libc.reserve(self.fd, offset, length)
+        except OSError as error:
+            raise descriptor.write_error(error, self._path, f"reserving {length} bytes") from error
+
+    def resize(self, size: int) -> None:
+        try:
+            os.ftruncate(self.fd, size)
+        except OSError as error:
+            raise descriptor.write_error(error, self._path, f"making a file of {size} bytes") from error
+
+    def settle(self) -> None:
+        """A fresh file reads as zeros; of one that was taken up, the writer has zeroed what it did not write."""
 
     def publish(self) -> None:
         try:
             if self._present is not None:
-                self._take_over(self._present)
+                target_rules.take_over(self.fd, self._present)
+            if self._space is not None:
+                if self.resumed:
+                    self._sync()  # as in prepare
+                self._space.complete(self._written)
             self._sync()
             self._rename()
-            _sync_folder(self._folder, self._path)
+            target_rules.sync_folder(self._folder, self._path)
         finally:
             self._close()
 
@@ -174,13 +210,7 @@ class FilePlace:
     def _check_space(self, needed: int) -> None:
         with contextlib.suppress(OSError):  # nothing is there yet
             needed -= os.stat(self._partial, dir_fd=self._folder, follow_symlinks=False).st_blocks * 512
-        room = os.fstatvfs(self._folder)
-        free = (room.f_bfree if os.geteuid() == 0 else room.f_bavail) * room.f_frsize
-        if needed > free:
-            raise errors.NoSpace(
-                f"{self._path}: needs {needed} bytes, but only {free} are free there",
-                hint="free some space, or name a target elsewhere",
-            )
+        target_rules.check_space(self._folder, self._path, needed)
 
     def _open_partial(self) -> None:
         """Create or take up the partial file, locked. Sets `fd`, `resumed`."""
@@ -209,7 +239,7 @@ class FilePlace:
             found = os.fstat(fd)
             if resumed and not (stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid()):
                 raise self._not_ours()
-            _lock(fd, self._path)
+            target_rules.lock(fd, self._path)
             try:
                 named = os.stat(self._partial, dir_fd=self._folder, follow_symlinks=False)
                 ours = os.path.samestat(found, named)
@@ -227,15 +257,6 @@ class FilePlace:
             f"{self._path}: {self._partial!r} beside it is not a file that this user's vimgvc left there",
             hint="look at it and remove it, or name another target",
         )
-
-    def _take_over(self, present: os.stat_result) -> None:
-        mode = stat.S_IMODE(present.st_mode) & 0o777
-        try:
-            os.fchown(self.fd, present.st_uid, present.st_gid)
-        except OSError:
-            mode &= ~0o070  # only root may give files away; then another group must not get in instead
-        with contextlib.suppress(OSError):  # a file system without modes
-            os.fchmod(self.fd, mode)
 
     def _sync(self) -> None:
         try:
@@ -274,112 +295,3 @@ class FilePlace:
                 with contextlib.suppress(OSError):  # the data is synced by now, or given up
                     os.close(fd)
         self.fd = self._folder = -1
-
-
-class DevicePlace:
-    """A block device, claimed. What was on it is lost with the first write."""
-
-    resumed = False
-
-    def __init__(self, path: str, size: int) -> None:
-        self._path = path
-        self._size = size
-        self._written = coverage.Coverage()
-        self._lock = threading.Lock()
-        self.fd = device.claim(path)
-        room = device.size(self.fd)
-        if room < size:
-            self.release(keep=True)
-            raise errors.NoSpace(
-                f"{path}: has {room} bytes, the disk {size}", hint="name a device that is at least as large"
-            )
-
-    def about_to_write(self, offset: int, length: int) -> None:
-        """Mark the blocks; one that is written in part for the first time is zeroed before."""
-        end = offset + length
-        first, last = offset // _BLOCK, (end - 1) // _BLOCK
-        with self._lock:
-            ragged = {first} if offset % _BLOCK else set()
-            if end % _BLOCK and end < self._size:
-                ragged.add(last)
-            for block in ragged:
-                if not self._written.has(block):
-                    room = min(_BLOCK, self._size - block * _BLOCK)
-                    descriptor.write_zeros(self.fd, self._path, block * _BLOCK, room)
-            self._written.add(first, last + 1)
-
-    def clear(self, offset: int, length: int) -> None:
-        self.about_to_write(offset, length)
-        descriptor.zero_out(self.fd, self._path, offset, length, _BLOCK)
-
-    def publish(self) -> None:
-        try:
-            for first, stop in self._written.gaps(-(-self._size // _BLOCK)):
-                length = min(stop * _BLOCK, self._size) - first * _BLOCK
-                descriptor.zero_out(self.fd, self._path, first * _BLOCK, length, _BLOCK)
-            os.fsync(self.fd)
-        except OSError as error:
-            raise descriptor.write_error(error, self._path, "making the data durable") from error
-        finally:
-            self.release(keep=True)
-
-    def release(self, *, keep: bool) -> None:
-        if self.fd >= 0:
-            with contextlib.suppress(OSError):  # the data is synced by now, or given up
-                os.close(self.fd)
-            self.fd = -1
-
-
-def _check_target(path: str, mode: int, *, force: bool) -> None:
-    if stat.S_ISLNK(mode):
-        hint = f"name what it points to: {os.path.realpath(path)}"
-        raise errors.UnsafeImage(f"{path}: is a symbolic link, which is not written through", hint=hint)
-    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-        raise errors.UnsafeImage(f"{path}: is {descriptor.kind_name(mode)}", hint="name a file that is to be created")
-    if force:
-        return
-    if stat.S_ISBLK(mode):
-        hint = "--force writes to the device; what is on it now will be lost"
-        raise errors.VimgvcError(f"{path}: is a block device", hint=hint)
-    raise errors.VimgvcError(f"{path}: exists already", hint="name another target, or replace it with --force")
-
-
-def _open_folder(folder: str) -> int:
-    try:
-        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise errors.NotFound("directory", folder, hint="create it first") from error
-
-
-def _check_allowed(path: str, folder: str, forbidden: Sequence[Path]) -> None:
-    """Refuse a folder that is one of `forbidden` or below one, under whatever names or mounts."""
-    places = pathlib.Path(folder).resolve()
-    above = [os.stat(place) for place in (places, *places.parents)]
-    for name in forbidden:
-        try:
-            barred = os.stat(name)
-        except OSError:
-            continue  # nothing can be inside what is not there
-        if any(os.path.samestat(barred, place) for place in above):
-            raise errors.UnsafeImage(
-                f"{path}: lies inside {os.fspath(name)}, where vimgvc keeps its own files",
-                hint="name a target outside of it",
-            )
-
-
-def _lock(fd: int, path: str) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise errors.Busy(f"{path}: is being written by another process", hint="wait until it is done") from error
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):  # some network file systems cannot
-            raise
-
-
-def _sync_folder(folder: int, path: str) -> None:
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # there is no such operation on this file system
-            raise descriptor.write_error(error, path, "making its name durable") from error

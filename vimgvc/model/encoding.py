@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from vimgvc import errors
@@ -64,7 +65,7 @@ def loads_canonical(data: bytes, where: str) -> Any:
         raise errors.FormatError(where, "is larger than 64 MiB")
     try:
         value = json.loads(data, parse_float=_refuse_number, parse_constant=_refuse_number)
-        _check(value, 1, where)
+        _check((value,), 1, where)
         same = dumps_canonical(value) == data
     except (ValueError, RecursionError) as error:
         raise errors.FormatError(where, "is not canonical JSON") from error
@@ -77,14 +78,15 @@ def _refuse_number(text: str) -> NoReturn:
     raise ValueError(text)
 
 
-def _check(value: object, depth: int, where: str) -> None:
-    if isinstance(value, dict | list):
-        if depth > MAX_DEPTH:
-            raise errors.FormatError(where, "is nested too deeply")
-        for item in value.values() if isinstance(value, dict) else value:
-            _check(item, depth + 1, where)
-    elif isinstance(value, int) and abs(value) > _MAX_INT:
-        raise errors.FormatError(where, "has a number out of range")
+def _check(values: Iterable[object], depth: int, where: str) -> None:
+    for value in values:
+        kind = type(value)
+        if kind is dict or kind is list:
+            if depth > MAX_DEPTH:
+                raise errors.FormatError(where, "is nested too deeply")
+            _check(value.values() if isinstance(value, dict) else value, depth + 1, where)  # type: ignore[arg-type]
+        elif kind is int and not -_MAX_INT <= value <= _MAX_INT:  # type: ignore[operator]
+            raise errors.FormatError(where, "has a number out of range")
 
 
 class Members:
@@ -123,6 +125,12 @@ class Members:
             del self._left[name]
             return None
         return self.hex(name, size)
+
+    def version(self, what: str) -> None:
+        """Read the member `v`; raises `Unsupported` for a later version of `what`."""
+        version = self.number("v")
+        if version != 1:
+            raise errors.Unsupported(f"{what} version {version}")
 
     def end(self) -> None:
         if self._left:

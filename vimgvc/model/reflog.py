@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import asdict, dataclass
 
 from vimgvc import errors
@@ -34,9 +35,7 @@ class Entry:
 
 def decode(body: bytes, where: str) -> Entry:
     members = encoding.Members(encoding.loads_canonical(body, where), where)
-    version = members.number("v")
-    if version != 1:
-        raise errors.Unsupported(f"ref entry version {version}")
+    members.version("ref entry")
     entry = Entry(
         kind=members.text("kind"),
         name=members.text("name"),
@@ -45,7 +44,7 @@ def decode(body: bytes, where: str) -> Entry:
         prev=members.hex_or_none("prev", 32),
         time=members.text("time"),
         host=members.text("host"),
-        seen=_decode_seen(members.get("seen", dict), where),
+        seen=decode_ends(members, "seen"),
     )
     members.end()
     commit.check_time(entry.time, where)
@@ -54,30 +53,37 @@ def decode(body: bytes, where: str) -> Entry:
     return entry
 
 
-def _decode_seen(value: dict[str, object], where: str) -> dict[str, list[int | str]]:
-    seen: dict[str, list[int | str]] = {}
-    for blind, item in value.items():
-        encoding.check_hex(blind, 16, where)
+def decode_ends(members: encoding.Members, name: str) -> dict[str, list[int | str]]:
+    """The member `name`: where ref logs ended, as blind → [sequence, hash of the entry]."""
+    ends: dict[str, list[int | str]] = {}
+    for blind, item in members.get(name, dict).items():
+        encoding.check_hex(blind, 16, members.where)
         if not isinstance(item, list) or len(item) != 2 or type(item[0]) is not int or item[0] < 1:
-            raise errors.FormatError(where, "has a malformed 'seen'")
-        seen[blind] = [item[0], encoding.check_hex(item[1], 32, where)]
-    return seen
+            raise errors.FormatError(members.where, f"has a malformed '{name}'")
+        ends[blind] = [item[0], encoding.check_hex(item[1], 32, members.where)]
+    return ends
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, kind: str = BRANCH) -> str:
     """`name` when it may be a branch or tag (the rules of git's ref names, and no `@{}`); else `UsageError`."""
-    if not name or len(name) > _LONGEST or _FORBIDDEN.search(name):
+    if len(name) > _LONGEST:
         raise errors.UsageError(
-            f"not a valid branch name: {name!r}",
+            f"not a valid {kind} name: {name[:20]!r}... has {len(name)} characters",
+            hint=f"use at most {_LONGEST}",
+        )
+    if not name or _FORBIDDEN.search(name):
+        raise errors.UsageError(
+            f"not a valid {kind} name: {name!r}",
             hint="use letters, digits and - _ . / without spaces, '..', '~', '^' or ':'",
         )
     return name
 
 
 def name_from_stem(stem: str) -> str:
-    """A valid branch name made from a file's stem, whatever it is."""
-    name = re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII)
-    name = re.sub(r"\.\.+", ".", name)[:_LONGEST]
+    """A valid branch name made from a file's stem, whatever it is; letters of all languages stay."""
+    name = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", stem))
+    # In bytes: files are named after it again.
+    name = re.sub(r"\.\.+", ".", name).encode()[:_LONGEST].decode(errors="ignore")
     while name != (shorter := name.strip("-.").removesuffix(".lock")):
         name = shorter
     return check_name(name or "disk")

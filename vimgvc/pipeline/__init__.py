@@ -1,1 +1,1 @@
-"""The two hot loops: a disk into the store, and out of it."""
+"""The hot loops: disks into the store, out of it, compared with it, and from one place to another."""

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
+from vimgvc import threads as threads_module
+
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
@@ -24,8 +26,9 @@ class Worker(Protocol[T_contra]):
         """Called after the last item, unless something failed."""
 
 
-def default_threads() -> int:
-    return len(os.sched_getaffinity(0))
+def default_threads(parallel: int = 1) -> int:
+    """One a core, or as many as calls in flight are worth it (`Capabilities.parallel`) where blobs are read."""
+    return max(len(os.sched_getaffinity(0)), parallel)
 
 
 class _Crew(Generic[T]):
@@ -58,7 +61,7 @@ class _Crew(Generic[T]):
 def run(items: Iterator[T], make: Callable[[], Worker[T]], threads: int) -> None:
     """Have `threads` workers from `make` do all `items`; raises the first failure."""
     crew = _Crew(items, make)
-    team = [threading.Thread(target=crew.labour, name=f"vimgvc-{number}") for number in range(max(1, threads))]
+    team = [threads_module.Thread(target=crew.labour, name=f"vimgvc-{number}") for number in range(max(1, threads))]
     try:
         for thread in team:
             thread.start()

@@ -8,22 +8,21 @@ cut afresh, and what nobody has stored yet is compressed and sealed in segments 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from vimgvc import errors
 from vimgvc.chunking import cut
 from vimgvc.codec import sealing, segment
-from vimgvc.disk import extents, protocol
+from vimgvc.disk import protocol
 from vimgvc.model import geometry, manifest
 from vimgvc.monitor import Monitor
-from vimgvc.pipeline import crew, tree, window
+from vimgvc.pipeline import crew, tree, window, windows
 from vimgvc.store import objects, pack, writer
 
 SEGMENT_SIZE = 1 << 20
 TREE_SEGMENT_SIZE = 128 << 10
-_ZEROS = memoryview(bytes(geometry.WINDOW))
 
 
 class BaseDamagedError(errors.IntegrityError):
@@ -67,12 +66,16 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """`sequence` counts up without gaps; `ranges` are (offset, length) of data inside the window."""
+    """`sequence` counts up without gaps; `ranges` are (offset, length) of data inside the window.
+
+    `same`: it is known to be what the base has.
+    """
 
     sequence: int
     number: int
     ranges: list[tuple[int, int]]
     base: tuple[bytes, manifest.Leaf] | None
+    same: bool = False
 
 
 class _Accumulator:
@@ -191,10 +194,13 @@ class _Worker:
 
     def work(self, item: _Item) -> None:
         job = self._job
+        if item.same and item.base:
+            job.leaf_done(item, item.base[0])
+            return
         before = self._segment.stored
         blocks = geometry.window_blocks(job.size, item.number)
         base = item.base[1] if item.base else None
-        read = self._read(item, blocks)
+        read = windows.read(job.reader, item.number, item.ranges, self._scanner.view[: blocks * geometry.BLOCK])
         scan = self._scanner.scan(blocks, base) if item.ranges else window.Scan(None)
         new = self._store(scan, base)
         if scan.same and item.base:
@@ -210,18 +216,6 @@ class _Worker:
         self._job.monitor.advance(0, stored=self._segment.stored - before)
         self._job.count_stored(self._segment.stored)
 
-    def _read(self, item: _Item, blocks: int) -> int:
-        """Fill the scanner's buffer; returns the bytes read."""
-        view, at, read = self._scanner.view, 0, 0
-        for offset, length in item.ranges:
-            view[at:offset] = _ZEROS[: offset - at]
-            at = offset + length
-            self._job.reader.pread_into(item.number * geometry.WINDOW + offset, view[offset:at])
-            read += length
-        end = blocks * geometry.BLOCK
-        view[at:end] = _ZEROS[: end - at]
-        return read
-
     def _store(self, scan: window.Scan, base: manifest.Leaf | None) -> int:
         """Add what nobody has; returns its bytes."""
         known = set(base.chunk_ids()) if base and scan.chunks else ()
@@ -234,65 +228,40 @@ class _Worker:
         return new
 
 
-def ingest(source: Source, base: tree.Tree | None, settings: Settings, out: writer.Writer, monitor: Monitor) -> Result:
-    """Store a disk; `base` is a tree in the store, for comparing and reuse."""
+def ingest(
+    source: Source,
+    base: tree.Tree | None,
+    settings: Settings,
+    out: writer.Writer,
+    monitor: Monitor,
+    *,
+    changed: Container[int] | None = None,
+) -> Result:
+    """Store a disk; `base` is a tree in the store, for comparing and reuse.
+
+    `changed`: the numbers of the windows in which the disk may differ from the base; None: anywhere.
+    """
     job = _Ingest(source, settings, out, monitor)
-    job.counters.allocated = sum(length for _, length in _data(source.reader))
+    job.counters.allocated = sum(length for _, length in windows.data(source.reader.extents(0, job.size)))
     monitor.start(f"committing {source.name}", job.counters.allocated)
-    crew.run(_items(source.reader, base), lambda: _Worker(job), settings.threads)
+    crew.run(_items(source.reader, base, changed), lambda: _Worker(job), settings.threads)
     return Result(job.finish(), job.counters)
 
 
-def _data(reader: protocol.Reader) -> Iterator[tuple[int, int]]:
-    for extent in reader.extents(0, reader.size):
-        if extent.kind is extents.Kind.DATA:
-            yield extent.start, extent.length
-
-
-def _windows_with_data(reader: protocol.Reader) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """(window, ranges inside it) ascending."""
-    number, ranges = -1, list[tuple[int, int]]()
-    for start, length in _data(reader):
-        at, end = start, start + length
-        while at < end:
-            here, offset = divmod(at, geometry.WINDOW)
-            piece = min(end - at, geometry.WINDOW - offset)
-            if here != number:
-                if ranges:
-                    yield number, ranges
-                number, ranges = here, []
-            ranges.append((offset, piece))
-            at += piece
-    if ranges:
-        yield number, ranges
-
-
-def _items(reader: protocol.Reader, base: tree.Tree | None) -> Iterator[_Item]:
+def _items(reader: protocol.Reader, base: tree.Tree | None, changed: Container[int] | None) -> Iterator[_Item]:
     """Every window that has data now or had data in the base, ascending."""
-    last = geometry.windows(reader.size)
-    before = _base_leaves(base, last, reader.size) if base else iter(())
-    old = next(before, None)
-    sequence = 0
-    for number, ranges in _windows_with_data(reader):
-        while old is not None and old[0] < number:
-            yield _Item(sequence, old[0], [], old[1:])
-            sequence, old = sequence + 1, next(before, None)
-        match = None
-        if old is not None and old[0] == number:
-            match, old = old[1:], next(before, None)
-        yield _Item(sequence, number, ranges, match)
-        sequence += 1
-    while old is not None:
-        yield _Item(sequence, old[0], [], old[1:])
-        sequence, old = sequence + 1, next(before, None)
+    before = _base_leaves(base, geometry.windows(reader.size), reader.size) if base else iter(())
+    now = windows.split(windows.data(reader.extents(0, reader.size)))
+    for sequence, (number, ranges, old) in enumerate(windows.pair(now, before)):
+        yield _Item(sequence, number, ranges or [], old, changed is not None and number not in changed)
 
 
-def _base_leaves(base: tree.Tree, last: int, size: int) -> Iterator[tuple[int, bytes, manifest.Leaf]]:
+def _base_leaves(base: tree.Tree, last: int, size: int) -> Iterator[tuple[int, tuple[bytes, manifest.Leaf]]]:
     """The base's leaves that lie in windows of the same length in the new disk, and whose chunks are there."""
     try:
         for group in base.groups(0, last):
             for place, leaf in base.complete(group):
                 if geometry.window_blocks(base.size, place.number) == geometry.window_blocks(size, place.number):
-                    yield place.number, place.leaf_id, leaf
+                    yield place.number, (place.leaf_id, leaf)
     except objects.UNREADABLE as error:
         raise BaseDamagedError("manifest of the parent", str(error)) from error

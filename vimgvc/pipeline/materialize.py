@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from vimgvc import errors
 from vimgvc.codec import segment
-from vimgvc.disk import protocol
+from vimgvc.disk import protocol, room
 from vimgvc.model import geometry, manifest
 from vimgvc.monitor import Monitor
 from vimgvc.pipeline import crew, salvage, tree
@@ -24,6 +24,8 @@ from vimgvc.store import objects, pack
 
 #: Chunks planned at once: bounds memory (about 100 bytes each) however large the disk is.
 SPAN_CHUNKS = 1 << 18
+#: So many neighbouring segments, of up to 1 MiB each, are read in one call where that costs a round trip.
+_NEIGHBOURS = 4
 
 Ids = npt.NDArray[np.uint8]
 
@@ -88,13 +90,15 @@ class _Worker:
     def __init__(self, job: _Job) -> None:
         self._job = job
 
-    def work(self, item: _Item) -> None:
+    def work(self, run: list[_Item]) -> None:
         job = self._job
-        wanted = int(item.lengths.sum())
-        written = job.write_item(item)
-        job.monitor.advance(wanted)
-        with job.lock:
-            job.written += written
+        stored = job.read_ahead(run)
+        for item in run:
+            wanted = int(item.lengths.sum())
+            written = job.write_item(item, stored.get(item.segment))
+            job.monitor.advance(wanted)
+            with job.lock:
+                job.written += written
 
     def close(self) -> None:
         pass
@@ -124,14 +128,34 @@ class _Job:
                 found = References(span.ids[there], span.offsets[there], span.lengths[there])
                 yield from _group(found, places.pack[there], places.segment[there], places.slot[there])
 
-    def write_item(self, item: _Item) -> int:
+    def runs(self, spans: Iterator[References]) -> Iterator[list[_Item]]:
+        """The items, those of neighbouring segments together where a call costs a round trip."""
+        most = _NEIGHBOURS if self._store.backend.capabilities.parallel > 1 else 1
+        run: list[_Item] = []
+        for item in self.items(spans):
+            if run and (len(run) == most or (item.pack, item.segment) != (run[-1].pack, run[-1].segment + 1)):
+                yield run
+                run = []
+            run.append(item)
+        if run:
+            yield run
+
+    def read_ahead(self, run: list[_Item]) -> dict[int, memoryview]:
+        """The segments of a run as they are stored, by number, when that is of use."""
+        if len(run) == 1 or self._writer.resumed:
+            return {}
+        return self._store.read_run(run[0].pack, run[0].segment, run[-1].segment)
+
+    def write_item(self, item: _Item, stored: memoryview | None) -> int:
         """Returns the bytes written; what the target has already is left alone."""
         if self._writer.resumed and self._is_there(item):
             return 0
         try:
-            table, plain = self._store.read_segment(item.pack, item.segment)
+            table, plain = self._store.read_slots(item.pack, item.segment, int(item.slots[-1]), stored)
             starts = self._check_slots(item, table, memoryview(plain))
         except objects.UNREADABLE as error:
+            if newer := self._store.newer(error):
+                return self._write_again(newer, item)
             return self._write_from_copies(item, error)
         written = 0
         for start, offset, length in _runs(starts, item.offsets, item.lengths):
@@ -149,10 +173,10 @@ class _Job:
         elif isinstance(problem, errors.BackendError):
             raise problem
         else:
-            raise errors.IntegrityError(_name(chunk_id, offset), reason)
+            raise errors.IntegrityError(chunk_name(chunk_id, offset), reason)
 
     def _is_there(self, item: _Item) -> bool:
-        buffer = memoryview(bytearray(pack.MAX_SLOT[segment.DATA]))
+        buffer = room.pages(pack.MAX_SLOT[segment.DATA])
         for chunk_id, offset, length in item.chunks():
             part = min(length, self._size - offset)
             self._writer.pread_into(offset, buffer[:part])
@@ -171,9 +195,15 @@ class _Job:
         for start, (chunk_id, offset, length) in zip(at.tolist(), item.chunks(), strict=True):
             if checked != (start, chunk_id):
                 data = plain[start : start + length]
-                self._store.seals.check_slot(segment.DATA, data, chunk_id, _name(chunk_id, offset))
+                self._store.seals.check_slot(segment.DATA, data, chunk_id, chunk_name(chunk_id, offset))
                 checked = (start, chunk_id)
         return at
+
+    def _write_again(self, newer: objects.Objects, item: _Item) -> int:
+        """The pack is gone: the same from where it is now."""
+        job = _Job(newer, self._size, self._writer, self.monitor, self._lost)
+        wanted = References(item.ids, item.offsets, item.lengths)
+        return sum(job.write_item(part, None) for part in job.items(iter([wanted])))
 
     def _write_from_copies(self, item: _Item, problem: errors.VimgvcError) -> int:
         """The segment cannot be used: take each chunk from wherever else it is; raises when it is nowhere."""
@@ -189,7 +219,8 @@ class _Job:
         return written
 
 
-def _name(chunk_id: bytes, offset: int) -> str:
+def chunk_name(chunk_id: bytes, offset: int) -> str:
+    """What messages call a chunk."""
     return f"chunk {chunk_id.hex()[:12]} at byte {offset} of the disk"
 
 
@@ -240,13 +271,30 @@ def materialize(
     of `source` too, losses do not stop the rest; they are filled with a pattern at the end.
     """
     assert writer.size == source.size
-    job = _Job(store, source.size, writer, monitor, lost)
     monitor.start("restoring", data_bytes(source))
     if writer.resumed:
         _zero_gaps(source, writer)
-    crew.run(job.items(references(source)), lambda: _Worker(job), threads)
+    written = write(store, references(source), writer, threads, monitor, lost=lost)
     if lost is not None:
         lost.fill(writer)
+    return written
+
+
+def write(
+    store: objects.Objects,
+    spans: Iterator[References],
+    writer: protocol.Target,
+    threads: int,
+    monitor: Monitor,
+    *,
+    lost: salvage.Lost | None = None,
+) -> int:
+    """Write chunks of a disk as large as `writer`; returns the bytes written. Raises as `materialize`.
+
+    `spans` is advanced by one thread at a time.
+    """
+    job = _Job(store, writer.size, writer, monitor, lost)
+    crew.run(job.runs(spans), lambda: _Worker(job), threads)
     return job.written
 
 

@@ -11,21 +11,33 @@ PATTERN = b"vimgvc: the data that was here is damaged and was not restored.\n"
 _PIECE = PATTERN * (1 << 14)
 
 
+#: Ranges that are kept before neighbours are joined for the first time.
+_FEW = 1024
+
+
 class Lost:
-    """Ranges of a disk of `size` bytes; thread-safe."""
+    """Ranges of a disk of `size` bytes; thread-safe. Memory is in proportion to how many there are once merged."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._lock = threading.Lock()
         self._ends: dict[int, int] = {}
+        self._most = _FEW
 
     def add(self, offset: int, length: int) -> None:
         with self._lock:
             end = min(offset + length, self._size)
             self._ends[offset] = max(end, self._ends.get(offset, 0))
+            if len(self._ends) > self._most:
+                self._ends = {start: start + size for start, size in self._merged()}
+                self._most = max(_FEW, 2 * len(self._ends))
 
     def ranges(self) -> list[tuple[int, int]]:
         """(offset, length), ascending and merged."""
+        with self._lock:
+            return self._merged()
+
+    def _merged(self) -> list[tuple[int, int]]:
         merged: list[tuple[int, int]] = []
         for offset, end in sorted(self._ends.items()):
             if merged and sum(merged[-1]) >= offset:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +119,18 @@ class Tree:
         """The inner node of `level` whose first window is `start`."""
         node = self._store.nodes([node_id])[0]
         return manifest.decode_inner(node, level, geometry.windows(self.size) - start)
+
+    def inners(self, level: int, nodes: Sequence[tuple[int, bytes]]) -> list[manifest.Inner]:
+        """Inner nodes of `level`, (first window, identifier) each, read together."""
+        windows = geometry.windows(self.size)
+        found = self.nodes([node_id for _, node_id in nodes])
+        return [
+            manifest.decode_inner(node, level, windows - start) for (start, _), node in zip(nodes, found, strict=True)
+        ]
+
+    def nodes(self, ids: Sequence[bytes]) -> list[bytes]:
+        """Nodes as they are stored, not decoded."""
+        return self._store.nodes(ids)
 
     def _children(self, level: int, start: int, node_id: bytes) -> dict[int, bytes]:
         try:

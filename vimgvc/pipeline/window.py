@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vimgvc.chunking import cut
 from vimgvc.codec import sealing
+from vimgvc.disk import room
 from vimgvc.model import geometry, manifest
 
 
@@ -39,7 +40,7 @@ class Scanner:
     def __init__(self, seals: sealing.Sealing, cutter: cut.Cutter) -> None:
         self._chunk_id = seals.chunk_id
         self._cutter = cutter
-        self.view = memoryview(bytearray(geometry.WINDOW))
+        self.view = room.pages(geometry.WINDOW)
         self._words = np.frombuffer(self.view, np.uint64).reshape(-1, geometry.BLOCK // 8)
 
     def scan(self, blocks: int, base: manifest.Leaf | None) -> Scan:
@@ -83,7 +84,7 @@ def changed_bytes(scan: Scan, base: manifest.Leaf | None, blocks: int) -> int:
     """Bytes of the window that are not what `base` has in the same place, by whole chunks and zero runs."""
     if scan.same:
         return 0
-    before = {(offset, length): item for offset, length, item in _extents(base)}
+    before = {(offset, length): item for offset, length, item in chunks(base)}
     changed = 0
     covered = np.zeros(blocks, bool)
     for chunk in scan.chunks:
@@ -96,15 +97,15 @@ def changed_bytes(scan: Scan, base: manifest.Leaf | None, blocks: int) -> int:
     return changed
 
 
-def _extents(leaf: manifest.Leaf | None) -> list[tuple[int, int, bytes]]:
-    """(offset, length, identifier) of a leaf's chunks."""
+def chunks(leaf: manifest.Leaf | None) -> list[tuple[int, int, bytes]]:
+    """(offset in the window, length, identifier) of a leaf's chunks, in order."""
     if leaf is None:
         return []
-    result, offset = [], 0
-    ids = iter(leaf.chunk_ids())
+    result, offset, at = [], 0, 0
     for blocks, zero in leaf.runs:
         length = blocks * geometry.BLOCK
         if not zero:
-            result.append((offset, length, next(ids)))
+            result.append((offset, length, leaf.ids[at : at + geometry.ID_SIZE]))
+            at += geometry.ID_SIZE
         offset += length
     return result

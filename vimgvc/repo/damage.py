@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vimgvc import errors
 from vimgvc.model import geometry, manifest
 from vimgvc.pipeline import tree
-from vimgvc.store import index, objects
+from vimgvc.store import index, objects, runs
 
 #: What reading an object may raise; none of it stops the check of the others.
 UNREADABLE = (*objects.UNREADABLE, errors.Unsupported)
@@ -69,10 +69,15 @@ _SOUND = Damage()
 
 
 class Disks:
-    """Examines disks; not thread-safe."""
+    """Examines disks; not thread-safe.
 
-    def __init__(self, store: objects.Objects, bad: Bad) -> None:
-        self._store, self._bad = store, bad
+    With `promised` chunks that no pack has are no damage; `absent` counts their bytes, once for each window that
+    differs.
+    """
+
+    def __init__(self, store: objects.Objects, bad: Bad, *, promised: bool = False) -> None:
+        self._store, self._bad, self._promised = store, bad, promised
+        self.absent = 0
         #: By identifier, level and length in bytes.
         self._known: dict[tuple[bytes, int, int], Damage] = {}
 
@@ -117,7 +122,11 @@ class Disks:
         starts, lengths = starts[chunks], lengths[chunks]
         ids = np.frombuffer(leaf.ids, np.uint8).reshape(-1, geometry.ID_SIZE)
         places = self._store.index.lookup(ids)
-        for chunk in np.flatnonzero(~self._fits(ids, lengths, places)).tolist():
+        wrong = ~self._fits(ids, lengths, places)
+        if self._promised:
+            self.absent += int(lengths[~places.found].sum())
+            wrong &= places.found
+        for chunk in np.flatnonzero(wrong).tolist():
             reason = self._why(ids[chunk].tobytes(), int(lengths[chunk]), places, chunk)
             if reason:
                 yield int(starts[chunk]), int(lengths[chunk]), reason
@@ -127,7 +136,7 @@ class Disks:
     ) -> npt.NDArray[np.bool_]:
         """Which chunks have a sound segment where the index says, and their length in its pack's table."""
         fits = np.zeros(len(ids), np.bool_)
-        for number in np.unique(places.pack[places.found]).tolist():
+        for number in runs.distinct(places.pack[places.found]).tolist():
             if number in self._bad.packs:
                 continue
             try:

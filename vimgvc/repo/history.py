@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from vimgvc import errors
 from vimgvc.backends import protocol
 from vimgvc.codec import aead, sealing
 from vimgvc.model import commit as commits
-from vimgvc.model import reflog
-from vimgvc.repo import refs
+from vimgvc.pipeline import ordered
 
+# Turns the order of times round, which differ in nothing but digits.
+_REVERSED = str.maketrans("0123456789", "9876543210")
 _ID = re.compile(r"[0-9a-f]{64}")
-_PREFIX = re.compile(r"[0-9a-f]{4,64}")
-_REVISION = re.compile(r"(?P<base>[^~^]+)(?P<steps>(?:[~^][0-9]{0,9})*)")
-_STEP = re.compile(r"([~^])([0-9]*)")
-_CANDIDATES = 5
+#: Given the identifier of a commit that cannot be read, and why.
+Lost = Callable[[str, errors.VimgvcError], None]
+Load = Callable[[str], commits.Commit]
 
 
 class History:
@@ -30,22 +31,38 @@ class History:
     def load(self, commit_id: str) -> commits.Commit:
         """Raises `NotFound`, `IntegrityError`."""
         if commit_id not in self._read:
-            where = f"commit {commit_id[:12]}"
-            try:
-                blob = self._backend.get(f"commits/{commit_id}")
-            except errors.NotFound as error:
-                raise errors.NotFound("commit", commit_id[:12]) from error
-            body = self._seals.open(aead.COMMIT, blob, where, context=bytes.fromhex(commit_id))
-            if self._seals.commit_id(body) != commit_id:
-                raise errors.IntegrityError(where, "holds another commit")
-            self._read[commit_id] = commits.decode(commit_id, body)
+            self._read[commit_id] = commits.decode(commit_id, self.body(commit_id))
         return self._read[commit_id]
+
+    def read_ahead(self, ids: Iterable[str]) -> None:
+        """Where reading has a long way, read these at once; whoever needs one that cannot be read is told then."""
+        parallel = self._backend.capabilities.parallel
+        if parallel > 1:
+            for _ in ordered.each(sorted(set(ids) - self._read.keys()), self._try, parallel):
+                pass
+
+    def _try(self, commit_id: str) -> None:
+        with contextlib.suppress(errors.NotFound, errors.IntegrityError, errors.Unsupported):
+            self.load(commit_id)
+
+    def body(self, commit_id: str) -> bytes:
+        """The encoded commit, read now; its hash is the identifier. Raises as `load`."""
+        where = f"commit {commit_id[:12]}"
+        try:
+            blob = self._backend.get(f"commits/{commit_id}")
+        except errors.NotFound as error:
+            raise errors.NotFound("commit", commit_id[:12]) from error
+        body = self._seals.open(aead.COMMIT, blob, where, context=bytes.fromhex(commit_id))
+        if self._seals.commit_id(body) != commit_id:
+            raise errors.IntegrityError(where, "holds another commit")
+        return body
 
     def store(self, body: bytes) -> str:
         """Put an encoded commit, durable on return; returns its identifier."""
         commit_id = self._seals.commit_id(body)
         blob = self._seals.seal(aead.COMMIT, body, context=bytes.fromhex(commit_id))
-        self._backend.put(f"commits/{commit_id}", [blob])
+        if not self._backend.put(f"commits/{commit_id}", [blob]):
+            self.body(commit_id)  # whatever has that name is relied on
         self._backend.sync()
         return commit_id
 
@@ -54,9 +71,17 @@ class History:
         names = (item.name.rpartition("/")[2] for item in self._backend.list("commits"))
         return sorted(name for name in names if _ID.fullmatch(name))
 
-    def walk(self, tips: Iterable[str]) -> Iterator[commits.Commit]:
-        """Everything reachable: children before parents, newer before older."""
-        reachable, children = self._reach(tips)
+    def walk(self, tips: Iterable[str], lost: Lost | None = None, load: Load | None = None) -> Iterator[commits.Commit]:
+        """Everything reachable: children before parents, newer before older.
+
+        What cannot be read is told to `lost` and left out; without it a tip that cannot be read raises.
+        `load` is another way to read a commit.
+        """
+        tips = list(dict.fromkeys(tips))
+        if lost is None:
+            for tip in tips:
+                self.load(tip)
+        reachable, children = _reach(tips, lost or _ignore, load or self.load)
         heap = [(_newest_first(item.time), item.id) for item in reachable.values() if not children[item.id]]
         heapq.heapify(heap)
         while heap:
@@ -67,77 +92,33 @@ class History:
                 if not children[parent] and parent in reachable:
                     heapq.heappush(heap, (_newest_first(reachable[parent].time), parent))
 
-    def _reach(self, tips: Iterable[str]) -> tuple[dict[str, commits.Commit], dict[str, int]]:
-        """The reachable commits that can be read, and how many of them are children of each."""
-        reachable: dict[str, commits.Commit] = {}
-        children: dict[str, int] = {}
-        todo = list(dict.fromkeys(tips))
-        for tip in todo:
-            self.load(tip)
-        while todo:
-            commit_id = todo.pop()
-            children.setdefault(commit_id, 0)
-            try:
-                commit = self.load(commit_id)
-            except (errors.NotFound, errors.IntegrityError):
-                continue  # a gap: children stay complete without their parents (verify reports it)
-            if commit_id in reachable:
-                continue
-            reachable[commit_id] = commit
-            for parent in dict.fromkeys(commit.parents):
-                children[parent] = children.get(parent, 0) + 1
-                if parent not in reachable:
-                    todo.append(parent)
-        return reachable, children
 
-    def resolve(self, revision: str, known: Iterable[refs.Ref]) -> commits.Commit:
-        """The commit that `revision` names: branch, tag or unique prefix, then any of `~N`, `^`.
-
-        Raises `NotFound`, `UsageError`.
-        """
-        match = _REVISION.fullmatch(revision)
-        if match is None:
-            raise errors.UsageError(f"not a revision: {revision!r}", hint="use a branch, a commit id, or one with ~N")
-        commit = self.load(self._base(match["base"], {ref.entry.name: ref for ref in known}))
-        for kind, digits in _STEP.findall(match["steps"]):
-            commit = self._step(commit, kind, int(digits or 1), revision)
-        return commit
-
-    def _base(self, name: str, names: dict[str, refs.Ref]) -> str:
-        if name in names and names[name].entry.commit:
-            return str(names[name].entry.commit)
-        found = [item for item in self.ids() if item.startswith(name)] if _PREFIX.fullmatch(name) else []
-        if len(found) == 1:
-            return found[0]
-        if found:
-            listed = ", ".join(item[:12] for item in found[:_CANDIDATES])
-            raise errors.UsageError(f"revision '{name}' is ambiguous", hint=f"candidates: {listed}")
-        living = sorted(ref.entry.name for ref in names.values() if ref.entry.commit)
-        hint = f"branches: {', '.join(living[:10])}" if living else "nothing is committed yet"
-        raise errors.NotFound("revision", name, hint=hint)
-
-    def _step(self, commit: commits.Commit, kind: str, count: int, revision: str) -> commits.Commit:
-        if kind == "^":
-            if count == 0:
-                return commit
-            if count > len(commit.parents):
-                raise errors.NotFound("revision", revision, hint=f"commit {commit.id[:12]} has no parent {count}")
-            return self.load(commit.parents[count - 1])
-        for _ in range(count):
-            if not commit.parents:
-                raise errors.NotFound("revision", revision, hint=f"commit {commit.id[:12]} is the first")
-            commit = self.load(commit.parents[0])
-        return commit
+def _reach(tips: list[str], lost: Lost, load: Load) -> tuple[dict[str, commits.Commit], dict[str, int]]:
+    """The reachable commits that can be read, and how many of them are children of each."""
+    reachable: dict[str, commits.Commit] = {}
+    children = dict.fromkeys(tips, 0)
+    todo = list(tips)
+    while todo:
+        commit_id = todo.pop()
+        if commit_id in reachable:
+            continue
+        try:
+            commit = load(commit_id)
+        except (errors.NotFound, errors.IntegrityError, errors.Unsupported) as error:
+            lost(commit_id, error)  # a gap: children stay complete without their parents
+            continue
+        reachable[commit_id] = commit
+        for parent in dict.fromkeys(commit.parents):
+            if parent not in children:
+                children[parent] = 0
+                todo.append(parent)
+            children[parent] += 1
+    return reachable, children
 
 
-def _newest_first(time: str) -> tuple[int, ...]:
-    return tuple(-ord(char) for char in time)
+def _ignore(commit_id: str, error: errors.VimgvcError) -> None:
+    """`verify` reports it."""
 
 
-def branches(known: Iterable[refs.Ref]) -> dict[str, str]:
-    """Living branches: name → commit identifier."""
-    return {
-        ref.entry.name: ref.entry.commit
-        for ref in sorted(known, key=lambda ref: ref.entry.name)
-        if ref.entry.kind == reflog.BRANCH and ref.entry.commit
-    }
+def _newest_first(time: str) -> str:
+    return time.translate(_REVERSED)

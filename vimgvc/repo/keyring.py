@@ -11,7 +11,7 @@ import contextlib
 import hmac
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vimgvc import errors
@@ -33,13 +33,14 @@ _IMPORT = "restore them with 'vimgvc key import FILE' from what 'vimgvc key expo
 class Unlocked:
     """An opened root key, the configuration bytes that came with it, and the slot that gave it.
 
-    `slot_id` is None when no slot was asked; `cached` tells a slot that only the cache still has.
+    `slot_id` is None when no slot was asked; `cached` tells a slot that only the cache still has; `slot` is its blob.
     """
 
     root: bytes = field(repr=False)
     config: bytes
     slot_id: str | None = None
     cached: bool = False
+    slot: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ class _Found:
 
     def infos(self) -> dict[str, slot_codec.SlotInfo]:
         return {slot_id: slot_codec.describe_slot(blobs[0]) for slot_id, blobs in self.healthy.items()}
+
+    def openers(self) -> set[str]:
+        """Slots that something opens: all but those of write keys."""
+        return {slot_id for slot_id, info in self.infos().items() if info.type in keys.KINDS}
 
 
 class Keyring:
@@ -119,7 +124,7 @@ class Keyring:
                 else:
                     if cached:
                         monitor.problem(f"key slot {slot_id[:8]} is gone from the repository; {_IMPORT}")
-                    return Unlocked(root, config, slot_id, cached)
+                    return Unlocked(root, config, slot_id, cached, blob)
         raise self._why_not(found, kinds, rejected=rejected)
 
     def slots(self, monitor: Monitor = _SILENT) -> list[slot_codec.SlotInfo]:
@@ -141,8 +146,6 @@ class Keyring:
         profile: keys.KdfProfile = keys.DEFAULT,
     ) -> slot_codec.SlotInfo:
         """A new slot in which `secret` opens what is unlocked; durable and opened again on return."""
-        if len(_ids(self._sizes())) >= MAX_SLOTS:
-            raise errors.UsageError(f"there are {MAX_SLOTS} key slots already", hint="remove one: vimgvc key remove ID")
         blob = slot_codec.make_slot(
             secret,
             unlocked.root,
@@ -153,6 +156,12 @@ class Keyring:
             profile=profile,
             memory_limit=self._memory_limit,
         )
+        return self.put_new(blob, lambda there: self._opens(there, secret, unlocked))
+
+    def put_new(self, blob: bytes, is_right: Callable[[bytes], bool]) -> slot_codec.SlotInfo:
+        """Store a new slot, and ask `is_right` of what is there afterwards; durable on return."""
+        if len(_ids(self._sizes())) >= MAX_SLOTS:
+            raise errors.UsageError(f"there are {MAX_SLOTS} key slots already", hint="remove one: vimgvc key remove ID")
         info = slot_codec.describe_slot(blob)
         with contextlib.ExitStack() as undo:
             for name in _names(info.id):
@@ -162,7 +171,9 @@ class Keyring:
                     )
                 undo.callback(self._discard, name)
             self._backend.sync()
-            self._verify(info.id, secret, unlocked)
+            first, second = (self._backend.get(name) for name in _names(info.id))
+            if first != second or not is_right(first):
+                raise errors.IntegrityError(slot_codec.WHERE, "does not hold what was put into it")
             undo.pop_all()
         return info
 
@@ -177,7 +188,9 @@ class Keyring:
         """
         found = self._find(monitor)
         slot_id = _pick(found, slot_id)
-        if not found.healthy.keys() - {slot_id}:
+        others = found.openers() - {slot_id}
+        opens = slot_id not in found.healthy or slot_id in found.openers()
+        if opens and not others:
             raise errors.UsageError(
                 "this is the last key slot: without it nobody could open the repository",
                 hint="add another one first: vimgvc key add",
@@ -185,7 +198,7 @@ class Keyring:
         self._delete(slot_id)
         self._backend.sync()
         # Two that each remove another slot at the same moment both see one left, and none would be.
-        if not self._find(_SILENT).healthy:
+        if opens and not self._find(_SILENT).openers():
             for blob in found.healthy.get(slot_id, [])[:1]:
                 self._put_copies(slot_id, blob)
             raise errors.Busy("somebody else removed the other key slots at the same moment; this one was put back")
@@ -206,6 +219,10 @@ class Keyring:
         """Replace a slot (given by a unique prefix) by one for `secret`, under the same label if None is given."""
         found = self._find(monitor)
         slot_id = _pick(found, slot_id)
+        if slot_id in found.healthy and slot_id not in found.openers():
+            raise errors.UsageError(
+                "this key only adds: nothing takes its place", hint="remove it, and add another: vimgvc key remove"
+            )
         if label is None:
             label = slot_codec.describe_slot(found.healthy[slot_id][0]).label if slot_id in found.healthy else ""
         info = self.add(unlocked, secret, label=label, created=created, rng=rng, profile=profile)
@@ -281,6 +298,8 @@ class Keyring:
 
     def _candidates(self, found: _Found, kind: str) -> Iterator[tuple[str, bytes, bool]]:
         """Identifier, blob, and whether only the cache has it, of what may open with a secret of this kind."""
+        if kind not in keys.KINDS:
+            return
         for slot_id, blobs in found.healthy.items():
             for blob in blobs:
                 if slot_codec.describe_slot(blob).type == kind:
@@ -296,18 +315,15 @@ class Keyring:
             return errors.NoKey(f"no key slot opens with this {what}", hint=broken)
         if found.failures:
             return found.failures[0]
-        types = sorted({info.type for info in found.infos().values()})
+        types = sorted({info.type for info in found.infos().values()} & _IN_WORDS.keys())
         return errors.NoKey(
             "no key slot takes what was given" if kinds else "nothing was given to open a key slot with",
             hint=f"this repository opens with a {', '.join(_IN_WORDS[kind] for kind in types)}",
         )
 
-    def _verify(self, slot_id: str, secret: keys.Secret, unlocked: Unlocked) -> None:
-        """Open a new slot from where it was put."""
-        first, second = (self._backend.get(name) for name in _names(slot_id))
-        root, config = slot_codec.open_slot(first, secret, memory_limit=self._memory_limit)
-        if first != second or config != unlocked.config or not hmac.compare_digest(root, unlocked.root):
-            raise errors.IntegrityError(slot_codec.WHERE, "does not hold what was put into it")
+    def _opens(self, blob: bytes, secret: keys.Secret, unlocked: Unlocked) -> bool:
+        root, config = slot_codec.open_slot(blob, secret, memory_limit=self._memory_limit)
+        return config == unlocked.config and hmac.compare_digest(root, unlocked.root)
 
     def _discard(self, name: str) -> None:
         """Remove what did not become a slot, while the error that says why is on its way."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vimgvc import errors
 from vimgvc.model import commit as commits
 from vimgvc.monitor import Monitor
+from vimgvc.repo import inbox, promises
 from vimgvc.store import catalog
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 class Statistics:
     """Bytes and counts.
 
-    `objects`: chunks and manifest nodes; `logical_bytes`: the sizes of all disks of all commits;
+    `objects`: chunks and manifest nodes; `logical_bytes`: the sizes of all disks and attachments of all
+    commits;
     `read_bytes`: what those commits read; `new_bytes`: what of it was not known before;
-    `stored_bytes`: everything in the repository.
+    `stored_bytes`: everything in the repository, but for deliveries that wait to be admitted (`waiting`);
+    `promised`: commits whose data is in a remote.
     """
 
     commits: int
@@ -35,6 +38,9 @@ class Statistics:
     pack_bytes: int
     metadata_bytes: int
     stored_bytes: int
+    promised: int
+    waiting: int
+    waiting_bytes: int
 
 
 def _readable(repo: Repository, monitor: Monitor) -> Iterator[commits.Commit]:
@@ -49,8 +55,9 @@ def collect(repo: Repository, monitor: Monitor) -> Statistics:
     found = catalog.open_catalog(repo.backend, repo.seals, repo.cache, monitor)
     packs = [item for item in found.index.packs() if item.name not in found.missing]
     readable = list(_readable(repo, monitor))
-    disks = [disk for commit in readable for disk in commit.disks]
+    recorded = [item for commit in readable for item in commit.stored()]
     metadata = sum(item.size for area in ("keys", "index", "commits", "refs") for item in repo.backend.list(area))
+    waiting = inbox.waiting(repo.backend)
     pack_bytes = sum(item.size for item in packs)
     return Statistics(
         commits=len(readable),
@@ -58,10 +65,13 @@ def collect(repo: Repository, monitor: Monitor) -> Statistics:
         disks=len({(commit.branch, disk.name) for commit in readable for disk in commit.disks}),
         packs=len(packs),
         objects=len(found.index),
-        logical_bytes=sum(disk.size for disk in disks),
-        read_bytes=sum(disk.read_bytes for disk in disks),
-        new_bytes=sum(disk.new_bytes for disk in disks),
+        logical_bytes=sum(item.size for item in recorded),
+        read_bytes=sum(item.read_bytes for item in recorded),
+        new_bytes=sum(item.new_bytes for item in recorded),
         pack_bytes=pack_bytes,
         metadata_bytes=metadata,
         stored_bytes=pack_bytes + metadata,
+        promised=len(promises.Promises(repo.backend, repo.seals).ids()),
+        waiting=len(waiting),
+        waiting_bytes=sum(item.size for item in waiting),
     )

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import secrets
-import shlex
 import stat
 from collections.abc import Iterator, Mapping
 
@@ -73,6 +71,8 @@ def _check_kind(path: pathlib.Path, mode: int, forbidden: int, *, pipes: bool, o
     if not (stat.S_ISREG(mode) or (pipes and stat.S_ISFIFO(mode))):
         raise errors.UsageError(f"{path} is not a regular file", hint="check the path")
     if mode & forbidden:
+        import shlex
+
         raise errors.UsageError(
             f"{path} can be read or changed by other users", hint=f"chmod 600 {shlex.quote(str(path))}{or_else}"
         )
@@ -96,7 +96,7 @@ def create(path: pathlib.Path, data: bytes) -> None:
 
 def replace(path: pathlib.Path, data: bytes) -> None:
     """Write a private file in place of the one that may be there, durable on return; makes its directory."""
-    temporary = path.with_name(f".tmp-{secrets.token_hex(8)}")
+    temporary = path.with_name(f".tmp-{os.urandom(8).hex()}")
     try:
         _make_directory(path.parent)
         descriptor = os.open(temporary, _NEW_FLAGS, 0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vimgvc import errors
@@ -10,6 +11,9 @@ from vimgvc.backends import protocol
 from vimgvc.codec import aead, sealing
 from vimgvc.monitor import Monitor
 from vimgvc.store import index, objects
+
+#: The reason of a missing pack that is not there at all.
+ABSENT = "is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,46 +32,55 @@ class Catalog:
 
 
 def open_catalog(
-    backend: protocol.Backend, seals: sealing.Sealing, cache: pathlib.Path | None, monitor: Monitor
+    backend: protocol.Backend,
+    seals: sealing.Sealing,
+    cache: pathlib.Path | None,
+    monitor: Monitor,
+    *,
+    condemned: Iterable[str] = (),
 ) -> Catalog:
     """The index of what is really there.
 
     Chunks of missing packs count as absent, so that the next commit that has their data stores it
-    again and heals the commits before it. `cache` is a directory of this user, or None.
+    again and heals the commits before it. So do those of `condemned` packs, which nobody may begin to
+    rely on (specs/repository.md §9). `cache` is a directory of this user, or None.
     """
     names = {item.name.partition("/")[2] for item in backend.list("index")}
-
-    def load(name: str) -> bytes:
-        where = f"index {name[:12]}"
-        try:
-            blob = backend.get(f"index/{name}")
-            body = seals.open(aead.INDEX, blob, where)
-        except errors.Unsupported as error:
-            raise errors.FormatError(where, f"is of a later version ({error.feature})") from error
-        except errors.BackendError as error:
-            if error.kind != "EIO":
-                raise
-            raise errors.IntegrityError(where, f"cannot be read: {error.message}") from error
-        if sealing.blob_hash(blob) != name:
-            raise errors.IntegrityError(where, "is stored under another name")
-        return body
-
-    found = index.Index.open(sorted(names), load, cache, monitor)
+    found = index.Index.open(sorted(names), lambda name: load_index(backend, seals, name), cache, monitor)
     there = objects.pack_sizes(backend.list("packs"))
     known: dict[str, set[int]] = {}
     for item in found.packs():
         known.setdefault(item.name, set()).add(item.size)
     missing = {
-        name: f"has {there[name]} bytes instead of {max(sizes)}" if name in there else "is missing"
+        name: f"has {there[name]} bytes instead of {max(sizes)}" if name in there else ABSENT
         for name, sizes in known.items()
         if there.get(name) not in sizes
     }
     found.drop_packs(missing)
-    strangers = {name: size for name, size in there.items() if name not in known}
+    going = frozenset(condemned)
+    strangers = {name: size for name, size in there.items() if name not in known and name not in going}
     unreadable = _adopt(backend, seals, found, strangers)
     for name, reason in sorted({**missing, **unreadable}.items()):
         monitor.problem(f"pack {name[:12]} {reason}")
+    found.drop_packs(going)
     return Catalog(found, missing, unreadable, len(strangers) - len(unreadable))
+
+
+def load_index(backend: protocol.Backend, seals: sealing.Sealing, name: str) -> bytes:
+    """The body of an index object; raises `IntegrityError`, `NotFound`."""
+    where = f"index {name[:12]}"
+    try:
+        blob = backend.get(f"index/{name}")
+        body = seals.open(aead.INDEX, blob, where)
+    except errors.Unsupported as error:
+        raise errors.FormatError(where, f"is of a later version ({error.feature})") from error
+    except errors.BackendError as error:
+        if error.kind != "EIO":
+            raise
+        raise errors.IntegrityError(where, f"cannot be read: {error.message}") from error
+    if sealing.blob_hash(blob) != name:
+        raise errors.IntegrityError(where, "is stored under another name")
+    return body
 
 
 def _adopt(

@@ -10,6 +10,7 @@ from the repository, and the caller notices nothing but the time.
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -52,7 +53,7 @@ class Unsaved:
 
     def __init__(self, run: runs.Run, table: pack_table.PackTable) -> None:
         self._run = run
-        self._numbers = np.unique(self._records()[:, 4] >> np.uint64(32))
+        self._numbers = runs.distinct(self._records()[:, 4] >> np.uint64(32))
         self.packs = table.rows[self._numbers]
 
     def __len__(self) -> int:
@@ -141,6 +142,28 @@ class Index:
         places = [Place(place >> 32, place >> 16 & 0xFFFF, place & 0xFFFF) for place in sorted(packed)]
         return [place for place in places if self._table.alive[place.pack]]
 
+    def records(self) -> Iterator[runs.Words]:
+        """Every entry at least once, as (n, 5): identifier and packed place; of packs that were not dropped.
+
+        One comes again when the base is made anew meanwhile, or two index objects hold it.
+        """
+        for run in self._session:
+            yield from self._slices(run)
+        while True:
+            base = self._base
+            try:
+                for run in base:
+                    yield from self._slices(run)
+            except errors.IntegrityError as damage:
+                self._rebuild(base, damage)
+            else:
+                return
+
+    def _slices(self, run: runs.Run) -> Iterator[runs.Words]:
+        for start in range(0, run.count, _LOOKUP_SLICE):
+            records = run.source.slice(start, min(start + _LOOKUP_SLICE, run.count))
+            yield records[self._table.alive[records[:, 4] >> np.uint64(32)]]
+
     def _find(self, ids: index_object.Ids) -> runs.Words:
         assert ids.ndim == 2
         assert ids.shape[1] == 32
@@ -211,6 +234,16 @@ class Index:
         """Forget what is in these packs (hexadecimal names) until one of them is added again."""
         with self._lock:
             self._table.drop(names)
+
+    @contextlib.contextmanager
+    def without(self, numbers: Sequence[int]) -> Iterator[None]:
+        """As if these packs were dropped; not while others use the index."""
+        chosen = [number for number in numbers if self._table.alive[number]]
+        self._table.alive[chosen] = False
+        try:
+            yield
+        finally:
+            self._table.alive[chosen] = True
 
     def add_pack(  # noqa: PLR0917 a row of the table of packs, then the columns of its entries
         self,

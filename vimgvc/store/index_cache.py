@@ -13,7 +13,6 @@ import fcntl
 import os
 import pathlib
 import struct
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -117,6 +116,8 @@ class Update:
 
     def merge(self, parts: Sequence[runs.Run]) -> runs.Run:
         """`parts` as one run in the cache; it stays unknown until `publish`. Raises `OSError`."""
+        import tempfile
+
         descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=self._folder)
         try:
             merged = runs.merge(parts, run_file.FileSink(run_file.Descriptor(descriptor)))
@@ -140,6 +141,8 @@ class Update:
 
 def anonymous_file(folder: pathlib.Path | None = None) -> run_file.Descriptor:
     """An empty file that vanishes with the process, in `folder` or where temporary files go. Raises `OSError`."""
+    import tempfile
+
     with tempfile.TemporaryFile(dir=folder) as file:
         return run_file.Descriptor(os.dup(file.fileno()))
 

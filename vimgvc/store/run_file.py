@@ -121,7 +121,7 @@ class FileSource:
         checked = self._checked[blocks]
         if checked.all():
             return
-        for block in np.unique(blocks[~checked]).tolist():
+        for block in runs.distinct(blocks[~checked]).tolist():
             start = block * _BLOCK_BYTES
             length = min(_BLOCK_BYTES, runs.RECORD_SIZE * self.count - start)
             if blake3(self._read(start, length)).digest() != self._hashes[HASH_SIZE * block :][:HASH_SIZE]:

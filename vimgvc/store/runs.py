@@ -14,7 +14,7 @@ most of what is not stored costs no access to the records at all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,14 @@ Words = npt.NDArray[np.uint64]
 Keys = npt.NDArray[np.uint32]
 Positions = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Number = TypeVar("Number", bound=np.unsignedinteger[Any] | np.signedinteger[Any])
+
+
+def distinct(numbers: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Each number once, ascending. As of `np.unique`, which imports `numpy.ma` first: 10 ms of every command."""
+    ordered = np.sort(numbers, axis=None)
+    result: npt.NDArray[Number] = ordered[np.concatenate([ordered[:1] == ordered[:1], ordered[1:] != ordered[:-1]])]
+    return result
 
 
 class Source(Protocol):

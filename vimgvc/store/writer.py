@@ -1,7 +1,8 @@
 """Writing: new segments into packs, packs to the backend, and the index after them.
 
 Order (specs/repository.md): a pack is durable before an index object names it. Workers hand in
-sealed segments; one thread hashes and stores full packs, so that storing overlaps with compressing.
+sealed segments; other threads hash and store full packs, so that storing overlaps with compressing: one where a call
+costs no round trip, else as many as the place says are worth it, within a bound.
 The first failure wins and is raised in whoever calls next.
 """
 
@@ -16,16 +17,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vimgvc import errors
+from vimgvc import threads as threads_module
 from vimgvc.codec import aead, sealing, segment
 from vimgvc.model import geometry
-from vimgvc.store import index_object, pack
+from vimgvc.store import arrived, index_object, pack, runs
 
 if TYPE_CHECKING:
     from vimgvc.backends import protocol
-    from vimgvc.store import index
+    from vimgvc.store import index, pack_table
 
 #: Entries after which an index object is written, so that an interrupted commit is found again.
 INDEX_ENTRIES = 1 << 18
+#: Packs that are on their way at once, at most: each is as large as `pack.TARGET_SIZE`, and memory is bounded.
+_MOST_AT_ONCE = 3
 
 
 class Writer:
@@ -36,16 +40,25 @@ class Writer:
         self._lock = threading.Lock()
         self._claimed: set[bytes] = set()
         self._reused: set[int] = set()
+        #: Packs that were put and that no index object names yet, with their sizes.
+        self._put: dict[str, int] = {}
         self._spare: list[bytearray] = []
         self._builders = {kind: self._builder(kind) for kind in (segment.DATA, segment.TREE)}
-        self._full: queue.Queue[pack.Builder | None] = queue.Queue(maxsize=1)
+        # A signal may raise in the main thread at any moment, even inside queue.Queue, whose lock or wake-up is
+        # lost then. So that thread only puts, and into a queue without Python code; workers wait for room.
+        self._full: queue.SimpleQueue[pack.Builder | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(1)
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._store_packs, name="vimgvc-packs")
+        self._saving = threading.Lock()
+        count = min(backend.capabilities.parallel, _MOST_AT_ONCE)
+        self._threads = [threads_module.Thread(target=self._store_packs, name="vimgvc-packs") for _ in range(count)]
         try:
-            self._thread.start()
+            for thread in self._threads:
+                thread.start()
         except BaseException:
-            # Interrupted while it began: nobody gets this writer to end it, and the program would wait for ever.
-            self._full.put(None)
+            # Interrupted while they began: nobody gets this writer to end them, and the program would wait for ever.
+            for _ in self._threads:
+                self._full.put(None)
             raise
 
     def claim(self, ids: Sequence[bytes]) -> list[int]:
@@ -58,7 +71,7 @@ class Writer:
         places = self._index.lookup(wanted.reshape(-1, geometry.ID_SIZE))
         mine = []
         with self._lock:
-            self._reused.update(np.unique(places.pack[places.found]).tolist())
+            self._reused.update(runs.distinct(places.pack[places.found]).tolist())
             for at, found in zip(unknown, places.found.tolist(), strict=True):
                 if not found and ids[at] not in self._claimed:
                     self._claimed.add(ids[at])
@@ -73,7 +86,9 @@ class Writer:
             if not builder.is_full:
                 return
             self._builders[shape.kind] = self._builder(shape.kind)
-        self._put(builder)
+        self._raise()
+        self._room.acquire()
+        self._full.put(builder)
 
     def _builder(self, kind: int) -> pack.Builder:
         return pack.Builder(kind, self._seals.repo, self._spare.pop() if self._spare else bytearray())
@@ -105,16 +120,15 @@ class Writer:
             # Taken out first: whoever comes again after an interruption must not put it twice.
             builder = self._builders.pop(kind)
             if builder:
-                self._put(builder)
-
-    def _put(self, builder: pack.Builder) -> None:
-        self._raise()
-        self._full.put(builder)
+                self._raise()
+                self._full.put(builder)
 
     def _stop(self) -> None:
-        if self._thread.is_alive():
-            self._full.put(None)
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                self._full.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _raise(self) -> None:
         if self._failure is not None:
@@ -122,6 +136,7 @@ class Writer:
 
     def _store_packs(self) -> None:
         while (builder := self._full.get()) is not None:
+            self._room.release()
             if self._failure is None:
                 try:
                     self._store(builder)
@@ -130,29 +145,49 @@ class Writer:
 
     def _store(self, builder: pack.Builder) -> None:
         done = builder.finish(lambda body: self._seals.seal(aead.TABLE, body))
-        self._backend.put(pack.blob_name(done.name), done.parts)
+        arrived.put(self._backend, done.name, done.parts, done.size)
         done.parts.clear()
         self._spare.append(builder.buffer)
-        segments, slots = done.table.places()
-        self._index.add_pack(
-            bytes.fromhex(done.name), done.size, done.table_length, builder.kind, done.table.ids, segments, slots
-        )
+        self._enter(done.name, done.size, done.table_length, done.table)
         with self._lock:
             self._claimed.difference_update(item.tobytes() for item in done.table.ids)
+
+    def adopt(self, item: pack_table.Pack, table: pack.Table) -> None:
+        """Name a pack that somebody else put in the index objects."""
+        self._enter(item.name, item.size, item.table_length, table)
+
+    def _enter(self, name: str, size: int, table_length: int, table: pack.Table) -> None:
+        segments, slots = table.places()
+        with self._lock:
+            self._put[name] = size
+        self._index.add_pack(bytes.fromhex(name), size, table_length, table.kind, table.ids, segments, slots)
         if self._index.unsaved >= INDEX_ENTRIES:
             self._flush_index()
 
     def _check_reused(self) -> None:
         """Packs relied on but not written here must still be there, whole, before anything names them."""
-        for number in sorted(self._reused):
-            known = self._index.pack(number)
+        known_packs = [self._index.pack(number) for number in sorted(self._reused)]
+        if self._backend.capabilities.parallel > 1:
+            arrived.check(self._backend, {known.name: known.size for known in known_packs})
+            return
+        for known in known_packs:
             if self._backend.size(pack.blob_name(known.name)) != known.size:
                 raise errors.IntegrityError(f"pack {known.name[:12]}", "changed its size")
 
     def _flush_index(self) -> None:
+        with self._saving:
+            self._save_index()
+
+    def _save_index(self) -> None:
         bodies = self._index.take_unsaved()
         if bodies:
             self._backend.sync()
+            with self._lock:
+                put = dict(self._put)
+            arrived.check(self._backend, put)
+            with self._lock:
+                for name in put:
+                    del self._put[name]
         for body in bodies:
             blob = self._seals.seal(aead.INDEX, index_object.encode(body))
             name = sealing.blob_hash(blob)

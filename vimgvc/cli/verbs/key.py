@@ -52,7 +52,7 @@ def list_(run: session.Session) -> None:
     """List what opens the repository; needs no key."""
     from vimgvc.commands import key as command
 
-    slots = command.list_slots(run.location(), progress.Plain(run.out))
+    slots = command.list_slots(run.location(), run.environment, progress.Plain(run.out))
     if run.out.json:
         run.out.document({"slots": [_slot_facts(slot) for slot in slots]})
     else:
@@ -66,6 +66,11 @@ def list_(run: session.Session) -> None:
       vimgvc key add                                another passphrase, asked for
       vimgvc key add --new-keyfile /root/disks.key  makes the file
       vimgvc key add --new-recovery-code            shows a code to be written down
+      vimgvc key add --write-only web1.key --label web1
+
+    The last is for a host that only adds, to branches web1/...: with a write key
+    'vimgvc --key-file FILE commit' adds, and nothing can be read, not even what was
+    added with it. 'vimgvc admit' makes commits of that.
     """,
 )
 def add(
@@ -80,16 +85,40 @@ def add(
     new_recovery_code: Annotated[
         bool, typer.Option("--new-recovery-code", help="Make a recovery code.", show_default=False)
     ] = False,
+    write_only: Annotated[
+        str | None,
+        typer.Option("--write-only", metavar="FILE", help="Make a key that only adds.", show_default=False),
+    ] = None,
+    branch: Annotated[
+        str | None,
+        typer.Option(
+            "--branch",
+            metavar="NAME",
+            help="Where it may write; NAME/ is all below.  [default: LABEL/]",
+            show_default=False,
+        ),
+    ] = None,
     kdf_memory: verb.KdfMemory = verb.KDF_MEMORY,
 ) -> None:
-    """Let another passphrase, key file or recovery code open the repository as well."""
+    """Let another passphrase, key file or recovery code open the repository, or another host add to it."""
     from vimgvc.commands import key as command
 
-    if sum(map(bool, (new_password_file, new_password_command, new_keyfile, new_recovery_code))) > 1:
+    if sum(map(bool, (new_password_file, new_password_command, new_keyfile, new_recovery_code, write_only))) > 1:
         raise errors.UsageError("only one new key can be added at a time", hint="give one of the --new options")
+    if branch is not None and write_only is None:
+        raise errors.UsageError("--branch is about a key that only adds", hint="give it with --write-only FILE")
     profile = _price(kdf_memory)
     repository = run.repository()
     monitor = progress.Plain(run.out)
+    if write_only:
+        writer = command.add_write_only(
+            repository, write_only, command.MayWrite(label, branch), run.environment, monitor
+        )
+        facts = {"slot": _slot_facts(writer.slot), "branch": writer.branch}
+        run.out.done(
+            facts, [f"added {_slot_line(writer.slot)}", f"  writes to {text.escape(_branches(writer.branch))}"]
+        )
+        return
     if new_recovery_code:
         made = command.add_recovery_code(repository, label, run.environment, monitor)
         # with --quiet too: it is shown this once
@@ -139,14 +168,14 @@ def change(
       vimgvc key remove 3f2a    by the first digits that 'vimgvc key list' shows
 
     Whoever had this key, and copied the repository or the root key itself, can
-    still read what was there.
+    still read what was there. What waits of a write key is not admitted any more.
     """,
 )
 def remove(
     run: session.Session,
     slot: Annotated[str, typer.Argument(metavar="SLOT", help="The first digits of its identifier.")],
 ) -> None:
-    """Take a passphrase, key file or recovery code away; never the last one."""
+    """Take a passphrase, key file, recovery code or write key away; never the last one that opens."""
     from vimgvc.commands import key as command
 
     gone = command.remove(run.repository(), slot, run.environment, progress.Plain(run.out))
@@ -173,7 +202,7 @@ def export(
     """Write a recovery kit: a copy of all key slots; needs no key."""
     from vimgvc.commands import key as command
 
-    done = command.export(run.location(), file, progress.Plain(run.out))
+    done = command.export(run.location(), file, run.environment, progress.Plain(run.out))
     if done.path is None:
         run.out.exactly(done.kit.decode())
         return
@@ -195,7 +224,7 @@ def import_(
     """Put back key slots that are lost or damaged; needs no key."""
     from vimgvc.commands import key as command
 
-    slots = command.import_kit(run.location(), file, progress.Plain(run.out))
+    slots = command.import_kit(run.location(), file, run.environment, progress.Plain(run.out))
     lines = [f"put back {_slot_line(slot)}" for slot in slots] or ["every key slot of the kit is there already"]
     run.out.done({"slots": [_slot_facts(slot) for slot in slots]}, lines)
 
@@ -232,6 +261,10 @@ def forget(run: session.Session) -> None:
 
     forgotten = command.forget_key(run.location(), run.environment)
     run.out.done({"forgotten": forgotten}, ["the key is forgotten" if forgotten else "no key was kept"])
+
+
+def _branches(name: str) -> str:
+    return f"{name}..." if name.endswith("/") else name
 
 
 def _new_secret(file: str | None, command: str | None) -> access.Secret:

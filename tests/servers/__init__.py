@@ -1,0 +1,1 @@
+"""Real servers for tests, each started once and shared by the processes of a run, and proxies that fail on purpose."""

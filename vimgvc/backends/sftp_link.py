@@ -1,0 +1,191 @@
+"""The connection to an SFTP server: made when needed, watched, and made again when it breaks.
+
+Who the user is and how the host is reached says ssh's own configuration (`~/.ssh/config`, ssh-agent). A host key that
+is not in `known_hosts` is refused, whatever that configuration says (N21); nobody is asked for a password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import asyncssh
+
+from vimgvc import errors
+from vimgvc.backends import rates, sftp_host, sftp_session, sftp_url
+from vimgvc.backends.sftp_errors import Lost
+
+T = TypeVar("T")
+
+#: Channels over one connection: each has a process of its own on the server, so that one file's fsync
+#: does not hold up the others.
+_CHANNELS = 4
+#: Seconds for the last words on a connection.
+_GOODBYE = 1.0
+#: A connection that breaks while it is being made is tried this often before there ever was one.
+_FIRST_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds. `stall`: no answer for so long is a broken connection; `give_up`: after that nothing is repeated."""
+
+    connect: float = 30.0
+    stall: float = 120.0
+    give_up: float = 900.0
+    pause: float = 0.5
+    longest_pause: float = 30.0
+
+
+class Link:
+    """Used in one event loop. `call` gives each operation the channel that has least to do."""
+
+    def __init__(
+        self, address: sftp_url.Address, environ: Mapping[str, str], patience: Patience, limits: rates.Limits
+    ) -> None:
+        self._address, self._environ, self._patience, self._limits = address, environ, patience, limits
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._channels: list[sftp_session.Session] = []
+        self._most = _CHANNELS
+        self._opening: asyncio.Task[sftp_session.Session] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._was_up = False
+
+    async def call(self, operation: Callable[[sftp_session.Session], Awaitable[T]]) -> T:
+        """What `operation` returns or raises; it is repeated from its start when the connection breaks meanwhile."""
+        loop = asyncio.get_running_loop()
+        pause, until = self._patience.pause, None
+        while True:
+            session = None
+            try:
+                session = await self._session()
+                with _busy(session):
+                    return await operation(session)
+            except Lost as lost:
+                self._break(session)
+                if until is None:
+                    until = loop.time() + self._patience.give_up
+                if loop.time() + pause > until:
+                    raise self._gave_up(str(lost)) from lost
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, self._patience.longest_pause)
+
+    async def settle(self) -> None:
+        """Let what nobody waits for, such as the removal of temporary files, come to its end, for a moment."""
+        left = [task for channel in self._channels for task in channel.left]
+        if left:
+            await asyncio.wait(left, timeout=_GOODBYE)
+
+    async def close(self) -> None:
+        """Say goodbye to the server; nothing waits for what was under way."""
+        connection = self._connection
+        self._drop()
+        if connection is not None:
+            with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
+                async with asyncio.timeout(_GOODBYE):
+                    await connection.wait_closed()
+
+    # --- channels --------------------------------------------------------------------------------
+
+    async def _session(self) -> sftp_session.Session:
+        """The channel with the least load; another one is opened while all of them have something to do."""
+        idle = min(self._channels, key=lambda channel: channel.load, default=None)
+        if idle is not None and (idle.load == 0 or len(self._channels) >= self._most):
+            return idle
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._open())
+            self._opening.add_done_callback(self._opened)
+        if idle is not None:
+            return idle
+        # Others wait for the same one, and go on when this caller is interrupted.
+        return await asyncio.shield(self._opening)
+
+    def _opened(self, task: asyncio.Task[sftp_session.Session]) -> None:
+        self._opening = None
+        if not task.cancelled():
+            task.exception()  # whoever waits is told; otherwise the channels that are there do
+
+    async def _open(self) -> sftp_session.Session:
+        if self._connection is None or self._watcher is None:
+            await self._connect()
+        connection = self._connection
+        assert connection is not None
+        watch = self._watch
+        try:
+            with watch.request():
+                client = await connection.start_sftp_client(path_encoding=None)
+        except Lost:
+            if not self._channels:
+                raise
+            # Servers may allow fewer channels (MaxSessions); what there is serves too.
+            self._most = len(self._channels)
+            return self._channels[0]
+        session = sftp_session.Session(client, watch, self._limits)
+        if connection is self._connection:
+            self._channels.append(session)
+        return session
+
+    # --- the connection --------------------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        for attempt in range(_FIRST_TRIES):
+            try:
+                self._connection = await sftp_host.connect(self._address, self._environ, self._patience.connect)
+                break
+            except Lost as lost:
+                if self._was_up:
+                    raise
+                if attempt + 1 == _FIRST_TRIES:
+                    raise self._unreachable(str(lost)) from lost
+                await asyncio.sleep(self._patience.pause)
+            except sftp_host.Unreachable as error:
+                if self._was_up:
+                    raise Lost(str(error)) from error
+                raise self._unreachable(str(error)) from error
+        self._was_up = True
+        self._watch = sftp_session.Watch(loop)
+        self._watcher = loop.create_task(self._supervise(self._watch))
+
+    async def _supervise(self, watch: sftp_session.Watch) -> None:
+        """Break a connection on which nothing comes any more (N2)."""
+        while watch.silent() < self._patience.stall:  # noqa: ASYNC110 silence has no event
+            await asyncio.sleep(self._patience.stall / 8)
+        self._drop()
+
+    def _break(self, session: sftp_session.Session | None) -> None:
+        """Give up the connection of a channel that failed, unless there is a new one already."""
+        if session is None or session in self._channels:
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, watcher = self._connection, self._watcher
+        self._connection, self._watcher, self._channels = None, None, []
+        if watcher is not None and watcher is not asyncio.current_task():
+            watcher.cancel()
+        if connection is not None:
+            connection.abort()
+
+    def _unreachable(self, reason: str) -> errors.RemoteError:
+        return errors.RemoteError(self._address.url, "unreachable", reason, hint=sftp_host.try_ssh(self._address))
+
+    def _gave_up(self, reason: str) -> errors.RemoteError:
+        minutes = max(1, round(self._patience.give_up / 60))
+        return errors.RemoteError(
+            self._address.url,
+            "lost",
+            f"the connection broke and did not come back within {minutes} minutes ({reason})",
+            hint="run the same command again when the server can be reached: what arrived is not sent twice",
+        )
+
+
+@contextlib.contextmanager
+def _busy(session: sftp_session.Session) -> Iterator[None]:
+    session.load += 1
+    try:
+        yield
+    finally:
+        session.load -= 1
