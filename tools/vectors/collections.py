@@ -9,7 +9,7 @@ from vectors import kit
 
 _ONE, _TWO = bytes(31) + b"\1", bytes(31) + b"\2"
 _EPOCH = 258
-_LATER = ("begin", "sweep", "spared", "taken", "done")
+_OTHERS = ("begin", "reserve", "sweep", "spared", "taken", "done")
 _REFS: dict[str, object] = {"00" * 16: [3, "ab" * 32], "ff" * 16: [2**63 - 1, "cd" * 32]}
 #: name: (expect, comment, what differs; None is left out)
 _RECORDS: dict[str, tuple[str, str, dict[str, object]]] = {
@@ -18,6 +18,7 @@ _RECORDS: dict[str, tuple[str, str, dict[str, object]]] = {
     "collection_sweep": ("success", "the second phase", {"phase": "sweep", "index": [_ONE.hex()]}),
     "collection_done": ("success", "the last phase", {"phase": "done", "commits": [_TWO.hex()]}),
     "collection_begin": ("success", "before anything is read, under a lock", {"phase": "begin", "locked": True}),
+    "collection_reserve": ("success", "what keeps room for the sweep", {"phase": "reserve", "packs": [_ONE.hex()]}),
     "collection_spared": ("success", "what stays after all", {"phase": "spared", "packs": [_ONE.hex()]}),
     "collection_taken": ("success", "given up for another one", {"phase": "taken"}),
     "collection_locked_number": ("FormatError", "a number for a truth value", {"locked": 1}),
@@ -37,7 +38,7 @@ _RECORDS: dict[str, tuple[str, str, dict[str, object]]] = {
 
 def vectors() -> Iterator[kit.Vector]:
     for name, (expect, comment, changes) in _RECORDS.items():
-        phase = str(changes["phase"]) if changes.get("phase") in _LATER else "condemn"
+        phase = str(changes["phase"]) if changes.get("phase") in _OTHERS else "condemn"
         blob = kit.seal(b"G", kit.dumps(_record(**changes)), _context(_EPOCH, phase))
         yield _vector(name, expect, comment, blob, phase)
     other = kit.seal(b"G", kit.dumps(_record(phase="sweep")), _context(_EPOCH, "condemn"))

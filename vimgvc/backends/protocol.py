@@ -38,7 +38,7 @@ AREAS: dict[str, tuple[re.Pattern[str], ...]] = {
     "commits": (_HASH,),
     "refs": (_HALF, re.compile(r"[0-9a-f]{16}")),
     "forgotten": (_HASH,),
-    "gc": (re.compile(r"[0-9a-f]{16}-(?:begin|condemn|sweep|spared|taken|done)|[0-9a-f]{64}-promised"),),
+    "gc": (re.compile(r"[0-9a-f]{16}-(?:begin|reserve|condemn|sweep|spared|taken|done)|[0-9a-f]{64}-promised"),),
     "pins": (_HALF,),
     "inbox": (_HALF, re.compile(r"key|done|(?:packs|index|commits)-[0-9a-f]{64}")),
 }

@@ -149,6 +149,10 @@ class Epochs:
             )
         )
 
+    def remove_reserve(self) -> None:
+        """Leave room for the sweep, which is no longer than what was reserved with the same names."""
+        self.records.remove(self.number, gcrecords.RESERVE)
+
     def check_mine(self) -> None:
         """Raises `Busy` when another collection has taken over: it may not have seen what this one announced."""
         try:

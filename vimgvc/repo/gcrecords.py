@@ -17,7 +17,9 @@ from vimgvc.model import encoding, reflog
 from vimgvc.monitor import Monitor
 from vimgvc.repo import promises
 
-BEGIN, CONDEMN, SWEEP, SPARED, TAKEN, DONE = PHASES = ("begin", "condemn", "sweep", "spared", "taken", "done")
+BEGIN, RESERVE, CONDEMN, SWEEP, SPARED, TAKEN, DONE = PHASES = (
+    "begin", "reserve", "condemn", "sweep", "spared", "taken", "done"
+)  # fmt: skip
 _NAME = re.compile(rf"gc/([0-9a-f]{{16}})-({'|'.join(PHASES)})")
 _UNREADABLE = (errors.IntegrityError, errors.Unsupported, errors.NotFound)
 #: The phases of each epoch that has records.
@@ -182,6 +184,9 @@ class Records:
                 hint="run the command again when that one has finished",
             )
         self._backend.sync()
+
+    def remove(self, epoch: int, phase: str) -> None:
+        self._delete([name(epoch, phase)])
 
     def remove_finished(self, *, before: int) -> None:
         """Of epochs below `before` that are done nothing is needed any more.
