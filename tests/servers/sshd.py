@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "read_only": ("-R", ""),
     "no_files": ("-P write", ""),
     "one_channel": ("", "MaxSessions 1"),
+    "three_channels": ("", "MaxSessions 3"),
 }
 
 

@@ -150,6 +150,20 @@ class TestWriting:
         with pytest.raises(errors.IntegrityError, match="is not there"):
             lying(Absent).put(backend.pack(1), [b"x"])
 
+    def test_n5_answers_out_of_order(self, lying: Lying, root: pathlib.Path) -> None:
+        """N5: a server that looks for a name before it gives it is asked again."""
+        looked: list[bytes] = []
+
+        class Hasty(faulty_sftp.Server):
+            def lstat(self, path: bytes) -> Any:
+                looked.append(path)
+                if len(looked) == 1:
+                    raise asyncssh.SFTPNoSuchFile("not yet")
+                return super().lstat(path)
+
+        assert lying(Hasty).put(backend.pack(1), [b"x"])
+        assert [os.path.basename(path) for path in looked] == [os.path.basename(backend.pack(1)).encode()] * 2
+
     def test_d6_fsync_fails(self, lying: Lying, root: pathlib.Path) -> None:
         """D6: a file whose fsync failed gets no name, whatever a second fsync would say; the next put is a new file."""
         failed: list[str] = []

@@ -97,6 +97,18 @@ class TestResets:
             assert dict(zip(blobs, threads.map(place.get, blobs), strict=True)) == blobs
 
 
+class TestChannels:
+    @pytest.mark.parametrize(("kind", "channels"), [("plain", 4), ("three_channels", 3), ("one_channel", 1)])
+    def test_large_blobs_do_not_share(self, connect: Open, root: pathlib.Path, kind: str, channels: int) -> None:
+        """Four that move a MiB or more have a channel each from the first moment on, as far as the server allows."""
+        place = connect(root, kind)
+        blobs = {backend.pack(number): os.urandom(2 << 20) for number in range(1, 5)}
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
+            assert all(threads.map(lambda name: place.put(name, [blobs[name]]), blobs))
+            assert len(place._link._channels) == channels
+            assert [*threads.map(place.get, blobs)] == [*blobs.values()]
+
+
 class TestStalls:
     @pytest.mark.parametrize("side", ["up", "down"])
     def test_n2_stall(self, connect: Open, flaky: proxy.Proxy, root: pathlib.Path, side: proxy.Side) -> None:

@@ -66,6 +66,7 @@ class Capabilities:
     `durable`: what `sync` confirmed survives a power cut. `exclusive_create`: of several that put one name exactly
     one is told True. `locks`: `lock_exclusive` keeps everybody out that adds. `removes`: `delete` may be called, as
     far as is known. `parallel`: calls in flight at once that are worth it; 1 where a call costs no round trip.
+    `listing`: how many of `size` take as long as listing all packs.
     """
 
     durable: bool
@@ -74,6 +75,7 @@ class Capabilities:
     locks: bool = True
     removes: bool = True
     parallel: int = 1
+    listing: int = 1
 
 
 class Backend(Protocol):

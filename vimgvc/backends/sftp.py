@@ -106,6 +106,7 @@ class SftpBackend:
             locks=False,
             removes=self._place.removes and (known is None or known.removes),
             parallel=_PARALLEL,
+            listing=len(skeleton.SHARDS),
         )
 
     # --- blobs -----------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class SftpBackend:
         target = self._path(protocol.validate_name(name))
         self._probing.settle()
         blob = sftp_blob.Put(target, parts, lambda session: self._place.begin(session, target), self._place.claim)
-        stored = self._do("write", target, blob.run, need=blob.total)
+        stored = self._do("write", target, blob.run, size=blob.total)
         self._rely_on(name)
         if name == protocol.CONFIG:
             self._end_init()
@@ -123,7 +124,7 @@ class SftpBackend:
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         path = self._path(protocol.validate_name(name))
         protocol.validate_range(offset, length)
-        data = self._do("read", path, sftp_blob.Get(path, name, offset, length).run_twice)
+        data = self._do("read", path, sftp_blob.Get(path, name, offset, length).run_twice, size=length or 0)
         self._rely_on(name)
         return data
 
@@ -227,16 +228,16 @@ class SftpBackend:
 
     # --- the way there ---------------------------------------------------------------------------
 
-    def _do(self, doing: str, path: bytes, operation: Callable[[Session], Awaitable[T]], *, need: int = 0) -> T:
-        """What `operation` returns; what the server refuses becomes an error that says what was being done."""
+    def _do(self, doing: str, path: bytes, operation: Callable[[Session], Awaitable[T]], *, size: int = 0) -> T:
+        """What `operation` returns, which moves `size` bytes; a refusal becomes an error that says what was done."""
 
         async def explained(session: Session) -> T:
             try:
                 return await operation(session)
             except Refused as refused:
-                raise await self._place.explain(session, doing, path, refused, need) from refused
+                raise await self._place.explain(session, doing, path, refused, size) from refused
 
-        return self._loop.run(self._link.call(explained))
+        return self._loop.run(self._link.call(explained, size))
 
     def _path(self, name: str) -> bytes:
         return b"%s/%s" % (self._root, name.encode())

@@ -25,7 +25,7 @@ Claim = Callable[["Session", bytes, bytes], Awaitable[bool]]
 class Put:
     """A blob on its way to `target`. `run` may be repeated on another session after `Lost`.
 
-    `begin` makes the temporary file, `claim` gives it its name. `synced` says whether the server has fsync.
+    `begin` makes the temporary file, `claim` gives it its name.
     """
 
     def __init__(
@@ -55,16 +55,29 @@ class Put:
             except BaseException:
                 session.later(file.close())
                 raise
-            await file.close()
-            self._claimed = True
-            named = await self._claim(session, temporary, self._target)
+            named, status = await self._name(session, file, temporary)
         finally:
             # Whatever happened, only the final name stays. A temporary one is in nobody's way.
             session.later(_remove_all(session, self._left))
         if not named:
             return await self._came_second(session)
-        await self._look(session)
+        self._check(status if self._is_whole(status) else await status_or_none(session, self._target))
         return True
+
+    async def _name(self, session: Session, file: File, temporary: bytes) -> tuple[bool, Status | None]:
+        """Whether the name was free, and what has it now as far as is known; the file is closed."""
+        if not session.has_links:  # a server may refuse to rename what is open
+            await file.close()
+            self._claimed = True
+            return await self._claim(session, temporary, self._target), None
+        # In this order; servers that do it in another one are asked again what has the name.
+        self._claimed = True
+        closing = asyncio.ensure_future(file.close())
+        naming = asyncio.ensure_future(self._claim(session, temporary, self._target))
+        looking = asyncio.ensure_future(status_or_none(session, self._target))
+        await asyncio.gather(closing, naming, looking, return_exceptions=True)
+        closing.result()
+        return naming.result(), looking.result()
 
     async def _write(self, session: Session, file: File) -> None:
         blocks = _blocks(self._parts, session.write_block)
@@ -89,10 +102,12 @@ class Put:
             at += len(part)
         return True
 
-    async def _look(self, session: Session) -> None:
+    def _is_whole(self, status: Status | None) -> bool:
+        return status is not None and status.is_regular and status.size == self.total
+
+    def _check(self, status: Status | None) -> None:
         """What was acknowledged must be there (N5)."""
-        status = await status_or_none(session, self._target)
-        if status is None or not status.is_regular or status.size != self.total:
+        if not self._is_whole(status):
             found = "is not there" if status is None else f"has {status.size} bytes"
             raise errors.IntegrityError(
                 shown(self._target),
@@ -180,14 +195,14 @@ async def status_or_none(session: Session, path: bytes) -> Status | None:
         raise
 
 
-async def all_of(works: Iterable[Coroutine[Any, Any, object]]) -> None:
-    """Run all, `IN_FLIGHT` at once, in the order given; the first failure ends the others and is raised."""
+async def all_of(works: Iterable[Coroutine[Any, Any, object]], most: int = IN_FLIGHT) -> None:
+    """Run all, `most` at once, in the order given; the first failure ends the others and is raised."""
     waiting: set[asyncio.Task[object]] = set()
     try:
         for work in works:
-            if len(waiting) >= IN_FLIGHT:
-                waiting = await _some(waiting)
             waiting.add(asyncio.ensure_future(work))
+            if len(waiting) >= most:
+                waiting = await _some(waiting)
         while waiting:
             waiting = await _some(waiting)
     finally:

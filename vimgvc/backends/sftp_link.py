@@ -23,6 +23,9 @@ T = TypeVar("T")
 #: Channels over one connection: each has a process of its own on the server, so that one file's fsync
 #: does not hold up the others.
 _CHANNELS = 4
+#: Whatever moves so many bytes is worth the time in which a channel is opened: a channel carries no more in a
+#: round trip than its window (2 MiB, OpenSSH).
+_LARGE = 1 << 20
 #: Seconds for the last words on a connection.
 _GOODBYE = 1.0
 #: A connection that breaks while it is being made is tried this often before there ever was one.
@@ -50,18 +53,21 @@ class Link:
         self._connection: asyncssh.SSHClientConnection | None = None
         self._channels: list[sftp_session.Session] = []
         self._most = _CHANNELS
-        self._opening: asyncio.Task[sftp_session.Session] | None = None
+        self._opening: set[asyncio.Task[None]] = set()
         self._watcher: asyncio.Task[None] | None = None
         self._was_up = False
 
-    async def call(self, operation: Callable[[sftp_session.Session], Awaitable[T]]) -> T:
-        """What `operation` returns or raises; it is repeated from its start when the connection breaks meanwhile."""
+    async def call(self, operation: Callable[[sftp_session.Session], Awaitable[T]], size: int = 0) -> T:
+        """What `operation` returns or raises; it is repeated from its start when the connection breaks meanwhile.
+
+        `size`: the bytes that it moves.
+        """
         loop = asyncio.get_running_loop()
         pause, until = self._patience.pause, None
         while True:
             session = None
             try:
-                session = await self._session()
+                session = await self._session(alone=size >= _LARGE)
                 with _busy(session):
                     return await operation(session)
             except Lost as lost:
@@ -90,25 +96,36 @@ class Link:
 
     # --- channels --------------------------------------------------------------------------------
 
-    async def _session(self) -> sftp_session.Session:
-        """The channel with the least load; another one is opened while all of them have something to do."""
-        idle = min(self._channels, key=lambda channel: channel.load, default=None)
-        if idle is not None and (idle.load == 0 or len(self._channels) >= self._most):
-            return idle
-        if self._opening is None:
-            self._opening = asyncio.ensure_future(self._open())
-            self._opening.add_done_callback(self._opened)
-        if idle is not None:
-            return idle
-        # Others wait for the same one, and go on when this caller is interrupted.
-        return await asyncio.shield(self._opening)
+    async def _session(self, *, alone: bool) -> sftp_session.Session:
+        """The channel with the least load; another one is opened while all of them have something to do.
 
-    def _opened(self, task: asyncio.Task[sftp_session.Session]) -> None:
-        self._opening = None
+        `alone`: as long as there may be more of them, one that has something to do is not taken.
+        """
+        while True:
+            least = min(self._channels, key=lambda channel: channel.load, default=None)
+            if least is not None and (least.load == 0 or len(self._channels) >= self._most):
+                return least
+            # The first one shows whether there is a connection.
+            if len(self._channels) + len(self._opening) < (self._most if self._channels else 1):
+                self._begin_opening()
+            if least is not None and not alone:
+                return least
+            # They are opened for all, and go on opening when this caller is interrupted.
+            done, _ = await asyncio.wait(self._opening, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+
+    def _begin_opening(self) -> None:
+        task = asyncio.ensure_future(self._open())
+        self._opening.add(task)
+        task.add_done_callback(self._opened)
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waits is told; otherwise the channels that are there do
 
-    async def _open(self) -> sftp_session.Session:
+    async def _open(self) -> None:
         if self._connection is None or self._watcher is None:
             await self._connect()
         connection = self._connection
@@ -118,15 +135,15 @@ class Link:
             with watch.request():
                 client = await connection.start_sftp_client(path_encoding=None)
         except Lost:
+            if connection is not self._connection:
+                return  # whoever waits finds what there is now
             if not self._channels:
                 raise
             # Servers may allow fewer channels (MaxSessions); what there is serves too.
             self._most = len(self._channels)
-            return self._channels[0]
-        session = sftp_session.Session(client, watch, self._limits)
+            return
         if connection is self._connection:
-            self._channels.append(session)
-        return session
+            self._channels.append(sftp_session.Session(client, watch, self._limits))
 
     # --- the connection --------------------------------------------------------------------------
 
@@ -146,7 +163,7 @@ class Link:
                 if self._was_up:
                     raise Lost(str(error)) from error
                 raise self._unreachable(str(error)) from error
-        self._was_up = True
+        self._was_up, self._most = True, _CHANNELS
         self._watch = sftp_session.Watch(loop)
         self._watcher = loop.create_task(self._supervise(self._watch))
 

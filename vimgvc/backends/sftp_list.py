@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: More names than this in one directory no repository has, but a server that never ends may send.
 MAX_NAMES = 10_000_000
+#: Directories that are read at once, each four round trips; servers have handles for a few hundred (OpenSSH: 1019).
+_AT_ONCE = 64
 #: A directory that changes while it is read may name something twice, but not this often.
 _MAX_REPEATED = 1000
 
@@ -47,7 +49,7 @@ class Listing:
             return
         if deeper:
             folders = [f"{area}/{name}" for name, status in found.items() if status.is_directory]
-            await all_of(self._walk(session, folder, deeper, must_exist=False) for folder in folders)
+            await all_of((self._walk(session, folder, deeper, must_exist=False) for folder in folders), _AT_ONCE)
             return
         names = ((f"{area}/{name}", status) for name, status in found.items() if status.is_regular)
         self._items.extend(protocol.Item(name, status.size) for name, status in names if protocol.is_name(name))

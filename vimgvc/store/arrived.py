@@ -24,11 +24,11 @@ def put(backend: protocol.Backend, name: str, parts: Sequence[protocol.Buffer], 
 
 
 def check(backend: protocol.Backend, sizes: Mapping[str, int]) -> None:
-    """Raises `IntegrityError` unless each pack is there with its size. Takes one call where calls cost round trips."""
-    if len(sizes) <= 1 or backend.capabilities.parallel == 1:
-        there = {name: _size(backend, name) for name in sizes}
-    else:
+    """Raises `IntegrityError` unless each pack is there with its size. Lists them where that costs least."""
+    if backend.capabilities.parallel > 1 and len(sizes) > backend.capabilities.listing:
         there = objects.pack_sizes(backend.list("packs"))
+    else:
+        there = _sizes(backend, list(sizes))
     for name, size in sizes.items():
         if there.get(name) != size:
             raise errors.IntegrityError(
@@ -38,6 +38,16 @@ def check(backend: protocol.Backend, sizes: Mapping[str, int]) -> None:
                 else "was stored and is not there",
                 hint="run the same command again; if it stays like that, the place loses what it is given",
             )
+
+
+def _sizes(backend: protocol.Backend, names: list[str]) -> dict[str, int]:
+    threads = min(backend.capabilities.parallel, len(names))
+    if threads <= 1:
+        return {name: _size(backend, name) for name in names}
+    from concurrent import futures  # which loads the logging module
+
+    with futures.ThreadPoolExecutor(threads, "vimgvc-sizes") as pool:
+        return dict(zip(names, pool.map(lambda name: _size(backend, name), names), strict=True))
 
 
 def _size(backend: protocol.Backend, name: str) -> int:
