@@ -6,6 +6,7 @@
 - Over the whole run no two messages may be sealed under one key and nonce.
 - Unit tests run first: what is wrong in the small is told before what follows from it. Then come the
   files with tests that are marked as long: begun late, one of them would keep one core busy at the end.
+- Long sweeps do a sample, and tests that are marked as deep are left out, unless everything is asked for (`depth`).
 - Every test has a docstring that states the property it proves.
 """
 
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 import hypothesis
 import pytest
 
-from tests import needs, nonces
+from tests import depth, needs, nonces
 
 _BASE_SEED = int(os.environ.get("VIMGVC_TEST_SEED") or secrets.randbits(32))
 os.environ["VIMGVC_TEST_SEED"] = str(_BASE_SEED)  # for the processes that share the run
@@ -31,7 +32,7 @@ hypothesis.settings.load_profile("project")
 
 
 def pytest_report_header() -> str:
-    return f"seed: VIMGVC_TEST_SEED={_BASE_SEED}"
+    return f"seed: VIMGVC_TEST_SEED={_BASE_SEED}, {'everything' if depth.ALL else 'long sweeps by sample'}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -39,6 +40,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if mute:
         msg = "tests without a docstring that states their property: " + ", ".join(mute)
         raise pytest.UsageError(msg)
+    if not depth.ALL:
+        deep = [item for item in items if item.get_closest_marker("deep")]
+        config.hook.pytest_deselected(items=deep)
+        items[:] = [item for item in items if not item.get_closest_marker("deep")]
     unit = config.rootpath / "tests" / "unit"
     long = {item.path for item in items if item.get_closest_marker("long")}
     items.sort(key=lambda item: (unit not in item.path.parents, item.path not in long))
