@@ -164,6 +164,41 @@ class TestWriting:
         assert lying(Hasty).put(backend.pack(1), [b"x"])
         assert [os.path.basename(path) for path in looked] == [os.path.basename(backend.pack(1)).encode()] * 2
 
+    @pytest.mark.parametrize("broken", ["open", "write", "fsync"])
+    def test_a_channel_that_helps_fails(self, lying: Lying, root: pathlib.Path, broken: str) -> None:
+        """Where a file cannot be opened a second time one channel writes it; what fails then makes the put fail."""
+        second: set[int] = set()
+
+        class Fails(faulty_sftp.Server):
+            def open(self, path: bytes, pflags: int, attrs: Any) -> Any:
+                is_second = pflags & asyncssh.FXF_WRITE and not pflags & asyncssh.FXF_CREAT
+                if is_second and broken == "open":
+                    raise asyncssh.SFTPPermissionDenied("once is enough")
+                file = super().open(path, pflags, attrs)
+                if is_second:
+                    second.add(id(file))
+                return file
+
+            def write(self, file_obj: Any, offset: int, data: bytes) -> Any:
+                if id(file_obj) in second and broken == "write":
+                    raise asyncssh.SFTPFailure("no")
+                return super().write(file_obj, offset, data)
+
+            def fsync(self, file_obj: Any) -> Any:
+                if id(file_obj) in second and broken == "fsync":
+                    raise asyncssh.SFTPFailure("no")
+                return super().fsync(file_obj)
+
+        place, blob = lying(Fails), os.urandom(17 << 20)
+        if broken == "open":
+            assert place.put(backend.pack(1), [blob])
+            assert place.get(backend.pack(1)) == blob
+            return
+        with pytest.raises(errors.RemoteError):
+            place.put(backend.pack(1), [blob])
+        assert second
+        assert list(place.list("packs")) == []
+
     def test_d6_fsync_fails(self, lying: Lying, root: pathlib.Path) -> None:
         """D6: a file whose fsync failed gets no name, whatever a second fsync would say; the next put is a new file."""
         failed: list[str] = []

@@ -114,7 +114,8 @@ class SftpBackend:
     def put(self, name: str, parts: Sequence[protocol.Buffer]) -> bool:
         target = self._path(protocol.validate_name(name))
         self._probing.settle()
-        blob = sftp_blob.Put(target, parts, lambda session: self._place.begin(session, target), self._place.claim)
+        way = sftp_blob.Way(lambda session: self._place.begin(session, target), self._place.claim, self._link.another)
+        blob = sftp_blob.Put(target, parts, way)
         stored = self._do("write", target, blob.run, size=blob.total)
         self._rely_on(name)
         if name == protocol.CONFIG:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vimgvc import errors
@@ -15,27 +16,32 @@ from vimgvc.backends.sftp_errors import Refused, Why
 if TYPE_CHECKING:
     from vimgvc.backends.sftp_session import File, Session, Status
 
+Blocks = Iterator[tuple[int, "bytes | memoryview"]]
 #: Requests of one operation that wait for the server's answer.
 IN_FLIGHT = 16
 
-#: Gives a finished file a name, unless that is taken: then False.
-Claim = Callable[["Session", bytes, bytes], Awaitable[bool]]
+#: A channel carries no more in a round trip than its window: one more for each so many bytes, and at most so many.
+_SHARE = 8 << 20
+_MORE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """`begin` makes a temporary file. `claim` gives a finished one a name, unless that is taken: then False.
+
+    `another` lends a channel that has nothing to do, if there is one.
+    """
+
+    begin: Callable[[Session], Awaitable[tuple[bytes, File]]]
+    claim: Callable[[Session, bytes, bytes], Awaitable[bool]]
+    another: Callable[[], contextlib.AbstractAsyncContextManager[Session | None]]
 
 
 class Put:
-    """A blob on its way to `target`. `run` may be repeated on another session after `Lost`.
+    """A blob on its way to `target`. `run` may be repeated on another session after `Lost`."""
 
-    `begin` makes the temporary file, `claim` gives it its name.
-    """
-
-    def __init__(
-        self,
-        target: bytes,
-        parts: Sequence[protocol.Buffer],
-        begin: Callable[[Session], Awaitable[tuple[bytes, File]]],
-        claim: Claim,
-    ) -> None:
-        self._target, self._begin, self._claim = target, begin, claim
+    def __init__(self, target: bytes, parts: Sequence[protocol.Buffer], way: Way) -> None:
+        self._target, self._way = target, way
         views = [memoryview(part) for part in parts]
         self._parts = [view.cast("B") for view in views if view.nbytes]
         self.total = sum(len(part) for part in self._parts)
@@ -44,14 +50,17 @@ class Put:
 
     async def run(self, session: Session) -> bool:
         """Whether the name was free. Raises `Refused`, `IntegrityError`."""
-        # Not worth a round trip where writing takes only one more.
-        if self.total > session.write_block and await status_or_none(session, self._target):
-            return await self._came_second(session)
-        temporary, file = await self._begin(session)
+        looking = asyncio.ensure_future(self._is_taken(session))
+        beginning = asyncio.ensure_future(self._way.begin(session))
+        await asyncio.gather(looking, beginning, return_exceptions=True)
+        temporary, file = beginning.result()
         self._left.append(temporary)
         try:
             try:
-                await self._write(session, file)
+                if looking.result():
+                    session.later(file.close())
+                    return await self._came_second(session)
+                await self._write(session, file, temporary)
             except BaseException:
                 session.later(file.close())
                 raise
@@ -64,28 +73,48 @@ class Put:
         self._check(status if self._is_whole(status) else await status_or_none(session, self._target))
         return True
 
+    async def _is_taken(self, session: Session) -> bool:
+        """Whether writing is in vain; not asked where that takes but one request."""
+        return self.total > session.write_block and await status_or_none(session, self._target) is not None
+
     async def _name(self, session: Session, file: File, temporary: bytes) -> tuple[bool, Status | None]:
         """Whether the name was free, and what has it now as far as is known; the file is closed."""
         if not session.has_links:  # a server may refuse to rename what is open
             await file.close()
             self._claimed = True
-            return await self._claim(session, temporary, self._target), None
+            return await self._way.claim(session, temporary, self._target), None
         # In this order; servers that do it in another one are asked again what has the name.
         self._claimed = True
         closing = asyncio.ensure_future(file.close())
-        naming = asyncio.ensure_future(self._claim(session, temporary, self._target))
+        naming = asyncio.ensure_future(self._way.claim(session, temporary, self._target))
         looking = asyncio.ensure_future(status_or_none(session, self._target))
         await asyncio.gather(closing, naming, looking, return_exceptions=True)
         closing.result()
         return naming.result(), looking.result()
 
-    async def _write(self, session: Session, file: File) -> None:
+    async def _write(self, session: Session, file: File, path: bytes) -> None:
         blocks = _blocks(self._parts, session.write_block)
-        await all_of(file.write(block, offset) for offset, block in blocks)
+        helpers = min(_MORE, self.total // _SHARE)
+        await all_of([_carry(file, blocks), *(self._help(path, blocks) for _ in range(helpers))])
         # An error is final for this file: the server may have dropped what it could not write.
         _, size = await asyncio.gather(_sync(file), file.size())
         if size != self.total:
             raise Refused(Why.FAILURE, f"{self.total} bytes were acknowledged, {size} are there")
+
+    async def _help(self, path: bytes, blocks: Blocks) -> None:
+        """Write some of the blocks over another channel, where there is one and the server opens the file for it."""
+        async with self._way.another() as session:
+            if session is None:
+                return
+            try:
+                file = await session.reopen(path)
+            except Refused:
+                return
+            try:
+                await _carry(file, blocks)
+                await _sync(file)
+            finally:
+                session.later(file.close())
 
     async def _came_second(self, session: Session) -> bool:
         """Whether what has the name is this blob, named by a request whose answer got lost."""
@@ -220,6 +249,11 @@ async def _some(waiting: set[asyncio.Task[object]]) -> set[asyncio.Task[object]]
     return left
 
 
+async def _carry(file: File, blocks: Blocks) -> None:
+    """Write what is left of the blocks, which others may take from, too."""
+    await all_of(file.write(block, offset) for offset, block in blocks)
+
+
 async def _sync(file: File) -> None:
     try:
         await file.fsync()
@@ -235,7 +269,7 @@ async def _remove_all(session: Session, paths: list[bytes]) -> None:
         paths.pop()
 
 
-def _blocks(parts: Sequence[memoryview], block: int) -> Iterator[tuple[int, bytes | memoryview]]:
+def _blocks(parts: Sequence[memoryview], block: int) -> Blocks:
     """The parts one after the other in blocks of one size, each with its offset; copied only where parts meet."""
     offset, pending, have = 0, list[memoryview](), 0
     for part in parts:

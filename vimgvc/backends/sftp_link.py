@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,8 +21,8 @@ from vimgvc.backends.sftp_errors import Lost
 T = TypeVar("T")
 
 #: Channels over one connection: each has a process of its own on the server, so that one file's fsync
-#: does not hold up the others.
-_CHANNELS = 4
+#: does not hold up the others, and a window of its own. OpenSSH grants ten (MaxSessions).
+_CHANNELS = 8
 #: Whatever moves so many bytes is worth the time in which a channel is opened: a channel carries no more in a
 #: round trip than its window (2 MiB, OpenSSH).
 _LARGE = 1 << 20
@@ -78,6 +78,21 @@ class Link:
                     raise self._gave_up(str(lost)) from lost
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._patience.longest_pause)
+
+    @contextlib.asynccontextmanager
+    async def another(self) -> AsyncIterator[sftp_session.Session | None]:
+        """A channel that has nothing to do, for an operation that has one already; None if there is none to be had."""
+        least = min(self._channels, key=lambda channel: channel.load, default=None)
+        if least is not None and least.load and len(self._channels) < self._most:
+            if len(self._channels) + len(self._opening) < self._most:
+                self._begin_opening()
+            await asyncio.wait(self._opening, return_when=asyncio.FIRST_COMPLETED)
+            least = min(self._channels, key=lambda channel: channel.load, default=None)
+        if least is None or least.load:
+            yield None
+            return
+        with _busy(least):
+            yield least
 
     async def settle(self) -> None:
         """Let what nobody waits for, such as the removal of temporary files, come to its end, for a moment."""

@@ -231,9 +231,11 @@ class Place:
         name = self._temporary(self._root)
         try:
             file = await session.create(name)
-            await file.write(b"-", 0)
-            await file.fsync()
-            await file.close()
+            try:
+                await file.write(b"-", 0)
+                await file.fsync()
+            finally:
+                file.close_later()
         finally:
             session.later(_remove(session, name))
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import asyncssh
 
@@ -21,8 +21,8 @@ from vimgvc.backends.sftp_errors import Lost, Refused, Why
 BLOCK = 255 << 10
 #: What a server takes that does not say how much (draft-ietf-secsh-filexfer-02 §3).
 _SMALL_BLOCK = 32 << 10
-#: Requests with data in flight on one channel: what its buffers hold at once.
-_IN_FLIGHT = 16
+#: Requests with data in flight on one channel: somewhat more than the 2 MiB of OpenSSH's window.
+_IN_FLIGHT = 9
 
 _NEW_FILE = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_EXCL
 _READ_ONLY_MOUNT = 1  # ST_RDONLY of statvfs
@@ -160,9 +160,10 @@ class Session:
         self.load = 0
         self.slots = asyncio.Semaphore(_IN_FLIGHT)
         self._later = Later()
-        handler = client._handler  # noqa: SLF001 asyncssh tells nobody what the server can do; tests watch this
-        self.has_fsync = handler._supports_fsync  # noqa: SLF001
-        self.has_links = handler._supports_hardlink  # noqa: SLF001
+        # What the server can do asyncssh tells nobody, and of a listing it waits for each answer; tests watch this.
+        self._handler = client._handler  # noqa: SLF001
+        self.has_fsync = self._handler._supports_fsync  # noqa: SLF001
+        self.has_links = self._handler._supports_hardlink  # noqa: SLF001
         most = client.limits
         self.write_block = limits.up.piece(min(BLOCK, most.max_write_len or _SMALL_BLOCK))
         self.read_block = limits.down.piece(min(BLOCK, most.max_read_len or _SMALL_BLOCK))
@@ -181,6 +182,11 @@ class Session:
         with self.watch.request():
             attrs = asyncssh.SFTPAttrs(permissions=0o600)
             return File(self, await self._client.open(path, _NEW_FILE, attrs, encoding=None, block_size=0))
+
+    async def reopen(self, path: bytes) -> File:
+        """A file that is there, to be written to."""
+        with self.watch.request():
+            return File(self, await self._client.open(path, asyncssh.FXF_WRITE, encoding=None, block_size=0))
 
     async def open(self, path: bytes) -> File:
         with self.watch.request():
@@ -216,19 +222,40 @@ class Session:
     async def scan(self, path: bytes) -> AsyncIterator[tuple[bytes, Status | None]]:
         """Names in a directory, with what the listing says of each; None when it does not say enough."""
         with self.watch.request():
-            listing = cast("AsyncGenerator[asyncssh.SFTPName, None]", self._client.scandir(path))
-            async with contextlib.aclosing(listing) as entries:
-                async for entry in entries:
-                    self.watch.answered()
-                    attrs = entry.attrs
-                    known = attrs.permissions is not None and attrs.size is not None
-                    yield bytes(entry.filename), _status(attrs) if known else None  # type: ignore[arg-type]
+            handle = await self._handler.opendir(path)
+            try:
+                at_end = False
+                while not at_end:
+                    # Mostly the first answer has all names, and the second says so.
+                    asked = (self._handler.readdir(handle) for _ in range(2))
+                    for answer in await asyncio.gather(*asked, return_exceptions=True):
+                        self.watch.answered()
+                        if isinstance(answer, asyncssh.SFTPEOFError):
+                            at_end = True
+                        elif isinstance(answer, BaseException):
+                            raise answer
+                        else:
+                            for entry in answer[0]:
+                                yield _entry(entry)
+                            at_end = at_end or answer[1]
+            finally:
+                self.later(self._close(handle))
+
+    async def _close(self, handle: bytes) -> None:
+        with self.watch.request():
+            await self._handler.close(handle)
 
     async def room(self, path: bytes) -> Room:
         """Raises `Refused` (UNSUPPORTED) where the server does not tell."""
         with self.watch.request():
             found = await self._client.statvfs(path)
         return Room(found.bavail * found.frsize, bool(found.flags & _READ_ONLY_MOUNT))
+
+
+def _entry(entry: asyncssh.SFTPName) -> tuple[bytes, Status | None]:
+    attrs = entry.attrs
+    known = attrs.permissions is not None and attrs.size is not None
+    return bytes(entry.filename), _status(attrs) if known else None  # type: ignore[arg-type]
 
 
 def _status(attrs: asyncssh.SFTPAttrs) -> Status:
