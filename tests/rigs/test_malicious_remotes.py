@@ -198,12 +198,16 @@ def test_n16_push_onto_a_damaged_entry_is_refused(world: World, cloned: tuple[Cl
     assert len(list(world.place.good.list("refs"))) == before
 
 
-def test_n5_a_push_to_a_place_that_keeps_nothing(world: World, cloned: tuple[Client, pathlib.Path]) -> None:
-    """A place that says yes and keeps nothing is noticed before the push is called done."""
+@pytest.mark.parametrize("data", [True, False], ids=["a commit", "a name"])
+def test_n5_a_push_to_a_place_that_keeps_nothing(world: World, cloned: tuple[Client, pathlib.Path], data: bool) -> None:
+    """A place that says yes and keeps nothing is noticed before the push is called done, also when data is there."""
     client, here = cloned
-    image = client.home / "db.img"
-    image.write_bytes(b"data" * 60_000)
-    assert run(client, here, "commit", str(image), "-q").code == 0
+    if data:
+        image = client.home / "db.img"
+        image.write_bytes(b"data" * 60_000)
+        assert run(client, here, "commit", str(image), "-q").code == 0
+    else:
+        assert run(client, here, "branch", "db", "vm").code == 0
     world.place.drops_puts = True
     told = run(client, here, "push", "origin", "db")
     assert told.code in (1, 20, 22), told.err

@@ -115,3 +115,41 @@ def test_failures(here: s3_places.Place, monkeypatch: pytest.MonkeyPatch) -> Non
     code, words = _run("log")
     assert (code, words.count("\n")) == (25, 2), words
     assert "not-the-secret" not in words
+
+
+@pytest.fixture
+def near(here: s3_places.Place, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> s3_places.Place:
+    """A place, and a repository of this machine with a commit in VIMGVC_REPOSITORY."""
+    monkeypatch.setenv("VIMGVC_REPOSITORY", str(tmp_path / "near"))
+    assert _run("init", str(tmp_path / "near"), "--kdf-memory", "64MiB", "--remember")[0] == 0
+    pathlib.Path("vm.img").write_bytes(bytes(1 << 20) + b"guest" * 50_000)
+    assert _run("commit", "vm.img")[0] == 0
+    return here
+
+
+def test_a_push_costs_what_changed(near: s3_places.Place, rgw: s3_places.Server, seed: int) -> None:
+    """A push of what changed takes at most 12 requests beside one for each pack, by the command, all in all."""
+    rng = np.random.default_rng(seed)
+    with rgw.through_proxy() as (place, asked):
+        assert _run("remote", "add", "away", place.url)[0] == 0
+        assert _run("push", "away")[0] == 0
+        for _ in range(2):
+            pathlib.Path("vm.img").write_bytes(pathlib.Path("vm.img").read_bytes() + rng.bytes(300_000))
+            assert _run("commit", "vm.img")[0] == 0
+            before = place.keys("packs/")
+            asked.forget()
+            assert _run("push", "away")[0] == 0
+            new = place.keys("packs/").keys() - before.keys()
+            assert new
+            assert len(asked.seen) <= 12 + len(new), asked.seen
+
+
+def test_a_remote_that_is_gone(near: s3_places.Place) -> None:
+    """A place that was emptied is no repository any more: one line and exit code 10, whatever is accepted."""
+    assert _run("remote", "add", "away", near.url)[0] == 0
+    assert _run("push", "away")[0] == 0
+    near.backend().delete_all(list(near.keys()))
+    for command in (("push", "away"), ("fetch", "away"), ("push", "away", "--accept-rollback")):
+        code, words = _run(*command)
+        assert (code, words.count("\n")) == (10, 2), words
+    assert near.keys() == {}

@@ -90,8 +90,7 @@ class LocalBackend:
     def open(cls, root: pathlib.Path, files: files_module.Files | None = None, *, durable: bool = True) -> LocalBackend:
         """The backend in an existing repository directory; raises `NoRepository`."""
         backend = cls(root, files, durable=durable)
-        if not skeleton.is_repository(backend):
-            raise errors.NoRepository(f"no repository at {backend.url}", hint="make one with 'vimgvc init DIR'")
+        skeleton.require(backend)
         return backend
 
     @property

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from vimgvc import errors
-from vimgvc.backends import probe, protocol
+from vimgvc.backends import probe, protocol, skeleton
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://.*", re.DOTALL | re.IGNORECASE)
 _HINT = "give the path of a directory, s3://BUCKET/PREFIX, or sftp://USER@HOST/PATH"
@@ -18,13 +18,15 @@ def open_backend(
     location: str,
     *,
     create: bool = False,
+    look: bool = True,
     durable: bool = True,
     environ: Mapping[str, str] = os.environ,
     memory: probe.Memory | None = None,
 ) -> protocol.Backend:
     """The backend at a path or URL, which must hold a repository or, with `create`, must not.
 
-    Raises `NoRepository` respectively `UsageError`. A new one is a repository when `config` is put.
+    Raises `NoRepository` respectively `UsageError`. A new one is a repository when `config` is put. Without `look` a
+    place over the network is not asked: whoever reads from it finds out, or asks `check`.
     `durable=False` is for measuring what durability costs, in directories. `environ` has what the
     user's environment says about credentials, certificates and endpoints; `memory` has what was found
     of places over the network before.
@@ -37,10 +39,15 @@ def open_backend(
     if scheme == "s3":
         from vimgvc.backends import s3
 
-        return s3.open_backend(location, create=create, environ=environ, memory=memory)
+        return s3.open_backend(location, create=create, look=look, environ=environ, memory=memory)
     if scheme == "sftp":
-        return _sftp(location, create=create, environ=environ, memory=memory)
+        return _sftp(location, create=create, look=look, environ=environ, memory=memory)
     raise errors.UsageError(f"no such kind of repository: {scheme}://", hint=_HINT)
+
+
+def check(backend: protocol.Backend) -> None:
+    """Raises `NoRepository` where there is none (any more)."""
+    skeleton.require(backend)
 
 
 def scheme_of(location: str) -> str:
@@ -61,7 +68,9 @@ def _local(path: str, *, create: bool, durable: bool) -> protocol.Backend:
     return make(root, durable=durable)
 
 
-def _sftp(url: str, *, create: bool, environ: Mapping[str, str], memory: probe.Memory | None) -> protocol.Backend:
+def _sftp(
+    url: str, *, create: bool, look: bool, environ: Mapping[str, str], memory: probe.Memory | None
+) -> protocol.Backend:
     from vimgvc.backends import sftp_url
 
     sftp_url.parse(url)  # what is wrong with the URL is told before what is missing here
@@ -71,7 +80,7 @@ def _sftp(url: str, *, create: bool, environ: Mapping[str, str], memory: probe.M
         if error.name != "asyncssh":
             raise
         raise errors.Unsupported("sftp:// without the library asyncssh", hint="pip install 'vimgvc[sftp]'") from None
-    return sftp.open_backend(url, create=create, environ=environ, memory=memory)
+    return sftp.open_backend(url, create=create, look=look, environ=environ, memory=memory)
 
 
 def _path_of(url: str) -> str:

@@ -37,12 +37,21 @@ _ROUNDS, _TRIAL_SIZE = 8, 512
 
 
 def open_backend(
-    url: str, *, create: bool = False, environ: Mapping[str, str], memory: probe.Memory | None = None
+    url: str,
+    *,
+    create: bool = False,
+    look: bool = True,
+    environ: Mapping[str, str],
+    memory: probe.Memory | None = None,
 ) -> S3Backend:
-    """The backend at `url`. Raises `NoRepository`, `RemoteError`, or with `create` `UsageError` where something is."""
+    """The backend at `url`. Raises `NoRepository`, `RemoteError`, or with `create` `UsageError` where something is.
+
+    Without `look` it may be that there is nothing.
+    """
     backend = connect(url, environ=environ, memory=memory)
     try:
-        backend.begin(create=create)
+        if create or look:
+            backend.begin(create=create)
     except BaseException:
         backend.close()
         raise
@@ -100,10 +109,7 @@ class S3Backend:
     def begin(self, *, create: bool) -> None:
         """See that there is a repository, or with `create` that there is room for one."""
         if not create:
-            if not skeleton.is_repository(self):
-                raise errors.NoRepository(
-                    f"no repository at {self._url}", hint=f"make one with 'vimgvc init {s3_url.FORM}'"
-                )
+            skeleton.require(self)
             return
         if skeleton.is_repository(self) or any(True for area in protocol.AREAS for _ in self.list(area)):
             raise errors.UsageError(

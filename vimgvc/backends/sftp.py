@@ -30,14 +30,19 @@ def open_backend(
     url: str,
     *,
     create: bool,
+    look: bool = True,
     environ: Mapping[str, str],
     memory: probe.Memory | None = None,
     patience: sftp_link.Patience | None = None,
 ) -> SftpBackend:
-    """The backend at an `sftp://` URL. Raises `NoRepository`, with `create` `UsageError`, and `RemoteError`."""
+    """The backend at an `sftp://` URL. Raises `NoRepository`, with `create` `UsageError`, and `RemoteError`.
+
+    Without `look` it may be that there is none.
+    """
     backend = SftpBackend(sftp_url.parse(url), environ, memory, patience or sftp_link.Patience())
     try:
-        backend.begin(create=create)
+        if create or look:
+            backend.begin(create=create)
     except BaseException:
         backend.close()
         raise
@@ -81,10 +86,8 @@ class SftpBackend:
             self._probing.settle(anew=True)
             self._do("make directories", self._root, self._place.make_areas)
             skeleton.remove_unfinished(self)
-        elif not skeleton.is_repository(self):
-            raise errors.NoRepository(
-                f"no repository at {self.url}", hint=f"make one with 'vimgvc init {sftp_url.FORM}'"
-            )
+        else:
+            skeleton.require(self)
 
     def _try_out(self) -> probe.Answer:
         return self._do("write", self._root, self._place.try_out)

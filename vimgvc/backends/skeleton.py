@@ -76,6 +76,12 @@ def remove_unfinished(backend: protocol.Backend) -> None:
     backend.delete_all([item.name for item in backend.list("keys")])
 
 
+def require(backend: protocol.Backend) -> None:
+    """Raises `NoRepository` where there is none."""
+    if not is_repository(backend):
+        raise errors.NoRepository(f"no repository at {backend.url}", hint=f"make one with 'vimgvc init {backend.url}'")
+
+
 def is_repository(backend: protocol.Backend) -> bool:
     """One that lost its `config` counts as long as it has a key slot, which repeats it."""
     try:

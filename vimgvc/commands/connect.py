@@ -72,15 +72,19 @@ def place(given: str) -> str:
     return str(pathlib.Path(os.path.normpath(pathlib.Path(given).absolute())))
 
 
-def connect(here: Here, given: str | None, *, keep: bool = True) -> There:
+def connect(here: Here, given: str | None, *, keep: bool = True, looks: bool = False) -> There:
     """Raises `NoRepository`, `RemoteError`, and `Rollback` for a place that holds another repository.
 
     Its ref logs are not looked at yet (`look`). Without `keep` nothing counts that was kept of it on this machine.
+    `looks`: the caller looks at them next, which shows whether a place that was known is still there.
     """
     remote = find(here, given)
-    backend = opening.open_backend(remote.url, here.environment, here.monitor)
+    looks = looks and not here.accept
+    backend = opening.open_backend(remote.url, here.environment, here.monitor, look=not looks)
     if backend.url == here.repo.backend.url:
         raise errors.UsageError(f"{remote.name or remote.url} is this repository itself", hint="name another place")
+    if looks and not _is_expected(here, backend):
+        registry.check(backend)
     return open_there(here, remote, backend, keep=keep)
 
 
@@ -94,12 +98,16 @@ def connect_unkept(here: Here, given: str) -> repository.Repository:
 def open_there(here: Here, remote: remotes.Remote, backend: protocol.Backend, *, keep: bool = True) -> There:
     """As `connect`, with a backend that is open already."""
     repo = here.repo
-    if not trust.TrustStore.of_user(here.environment, repo.id, backend.url).is_expected:
+    if not _is_expected(here, backend):
         check_id(repo, backend)
     cache = access.place_cache(here.environment, repo.id, backend.url)
     kept = access.keeping(backend, here.environment, repo.id) if keep else backend
     far = repository.Repository(kept, repo.config, repo.unlocked, cache, repo.clock, repo.rng)
     return There(remote.name, backend.url, far)
+
+
+def _is_expected(here: Here, backend: protocol.Backend) -> bool:
+    return trust.TrustStore.of_user(here.environment, here.repo.id, backend.url).is_expected
 
 
 def check_id(repo: repository.Repository, backend: protocol.Backend) -> None:
@@ -116,11 +124,15 @@ def check_id(repo: repository.Repository, backend: protocol.Backend) -> None:
 def look(here: Here, far: repository.Repository) -> copying.Look:
     """The ref logs of a place, compared with what this user saw there.
 
-    Raises `Rollback`, also when nothing there opens with this key.
+    Raises `Rollback`, also when nothing there opens with this key, `NoRepository` when nothing is there at all.
     """
-    seen = access.check_history(far, here.environment, here.monitor, access.Wish(here.accept), slots=False)
-    if not seen.known:
-        _check_key(here.repo, far, has_refs=bool(seen.ends))
+    try:
+        seen = access.check_history(far, here.environment, here.monitor, access.Wish(here.accept), slots=False)
+        if not seen.known:
+            _check_key(here.repo, far, has_refs=bool(seen.ends))
+    except errors.Rollback:
+        registry.check(far.backend)
+        raise
     return copying.Look({blind: seq for blind, (seq, _) in seen.ends.items()}, seen.known)
 
 

@@ -54,7 +54,7 @@ class Fetched:
 
 def run(here: Here, given: str | None, branches: Sequence[str], options: fetch.Options) -> Fetched:
     """Branches that follow the place, and tags. Raises as `connect.connect` and `remote.fetch.fetch`."""
-    return _fetch(here, connect.connect(here, given), branches, options)[0]
+    return _fetch(here, connect.connect(here, given, looks=True), branches, options)[0]
 
 
 def pull(here: Here, given: str | None, branches: Sequence[str], options: fetch.Options) -> Fetched:
@@ -62,7 +62,7 @@ def pull(here: Here, given: str | None, branches: Sequence[str], options: fetch.
 
     What does not go forward is told by `Fetched.check`.
     """
-    there = connect.connect(here, given)
+    there = connect.connect(here, given, looks=True)
     fetched, tips = _fetch(here, there, branches, options)
     own = here.repo.branches()
     chosen = {name: tip for name, tip in tips.items() if name in branches or name in own}

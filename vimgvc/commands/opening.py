@@ -17,12 +17,15 @@ def open_backend(
     monitor: Monitor = _SILENT,
     *,
     create: bool = False,
+    look: bool = True,
     durable: bool = True,
 ) -> protocol.Backend:
     """As of `registry`; what was found of places over the network is remembered for the user."""
     rates.Limits.of(environment)  # what is mistyped is told of any place
     memory = places.Places.of_user(environment, monitor)
-    backend = registry.open_backend(location, create=create, durable=durable, environ=environment, memory=memory)
+    backend = registry.open_backend(
+        location, create=create, look=look, durable=durable, environ=environment, memory=memory
+    )
     if registry.scheme_of(location) and not backend.capabilities.durable:
         monitor.note(f"{backend.url} is not power-safe: its server offers no fsync, so a power cut there may lose work")
     return backend
