@@ -23,7 +23,7 @@ import pytest
 
 from tests import depth, needs, nonces
 
-_BASE_SEED = int(os.environ.get("VIMGVC_TEST_SEED") or secrets.randbits(32))
+_BASE_SEED = depth.SEED
 os.environ["VIMGVC_TEST_SEED"] = str(_BASE_SEED)  # for the processes that share the run
 
 # The same examples on every run; no deadlines, because the cores are shared and time is not asserted.

@@ -1,6 +1,7 @@
 """How much of a long sweep a run does: a sample that its seed chooses, or everything with `tools/test --all`.
 
     for position in depth.some(range(len(blob)), 40, seed):
+    @pytest.mark.parametrize("size", depth.of_run(SIZES, 10))
 
 Both are the same test. What a sample would say nothing about is marked as deep: it runs with `--all` only.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -18,6 +20,8 @@ T = TypeVar("T")
 
 #: Read before a test's own environment is made.
 ALL = os.environ.get("VIMGVC_TESTS") == "all"
+#: The seed of the run.
+SEED = int(os.environ.get("VIMGVC_TEST_SEED") or secrets.randbits(32))
 
 
 def some(items: Iterable[T], count: int, seed: int, *, everything: bool = ALL) -> list[T]:
@@ -30,3 +34,8 @@ def some(items: Iterable[T], count: int, seed: int, *, everything: bool = ALL) -
     rng = np.random.default_rng(seed)
     chosen = [inner[int(rng.integers(start, end))] for start, end in itertools.pairwise(parts)]
     return [found[0], *chosen, found[-1]]
+
+
+def of_run(items: Iterable[T], count: int) -> list[T]:
+    """The sample for what is chosen before a test has a seed: parameters, and what tests of a module share."""
+    return some(items, count, SEED)
