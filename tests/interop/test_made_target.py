@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import goal, programs
+from tests import depth, goal, programs
+from tests.suites import reader
 from tests.unit import test_made_target as units
 from vimgvc.disk import extents, memory
 from vimgvc.images import made_target
@@ -28,21 +29,32 @@ LAYOUTS: list[tuple[str, dict[str, str]]] = [
 ]
 #: Formats that `qemu-img check` knows.
 _CHECKED = ("parallels", "qed", "vdi", "vhdx", "vmdk")
-layouts = pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+layouts = pytest.mark.parametrize("layout", depth.of_run(LAYOUTS, 10), ids=str)
 
 
-def _written(path: pathlib.Path, disk: memory.MemoryDisk, layout: tuple[str, dict[str, str]]) -> None:
+Pieces = list[tuple[int, bytes]]
+
+
+def _pieces(disk: memory.MemoryDisk) -> Pieces:
+    """What is data on a disk, with its offsets."""
     data = [item for item in disk.extents(0, disk.size) if item.kind is extents.Kind.DATA]
-    target = made_target.build(path, disk.size, *layout, data, tag="t1")
-    for item in reversed(data):
-        buffer = memoryview(bytearray(item.length))
-        disk.pread_into(item.start, buffer)
-        target.pwrite(item.start, buffer)
+    return [(item.start, reader.read(disk.pread_into, item.start, item.length)) for item in data]
+
+
+def _written(path: pathlib.Path, size: int, pieces: Pieces, layout: tuple[str, dict[str, str]]) -> None:
+    planned = [extents.Extent(offset, len(data), extents.Kind.DATA) for offset, data in pieces]
+    target = made_target.build(path, size, *layout, planned, tag="t1")
+    for offset, data in reversed(pieces):
+        target.pwrite(offset, memoryview(data))
     target.finish()
 
 
-def _raw(disk: memory.MemoryDisk, path: pathlib.Path) -> pathlib.Path:
-    path.write_bytes(goal.content(disk))
+def _raw(path: pathlib.Path, size: int, pieces: Pieces) -> pathlib.Path:
+    with path.open("wb") as file:
+        file.truncate(size)
+        for offset, data in pieces:
+            file.seek(offset)
+            file.write(data)
     return path
 
 
@@ -74,9 +86,9 @@ def test_images_are_those_that_qemu_makes(
     layout: tuple[str, dict[str, str]], seed: int, tmp_path: pathlib.Path
 ) -> None:
     """Content and facts are those of `qemu-img convert`, check finds nothing, and no more space is taken."""
-    fmt, disk = layout[0], goal.disk(_SIZE, seed)
-    ours, plain = tmp_path / "ours", _raw(disk, tmp_path / "plain")
-    _written(ours, disk, layout)
+    fmt, pieces = layout[0], _pieces(goal.disk(_SIZE, seed))
+    ours, plain = tmp_path / "ours", _raw(tmp_path / "plain", _SIZE, pieces)
+    _written(ours, _SIZE, pieces, layout)
     theirs = _theirs(plain, tmp_path / "theirs", layout)
     programs.qemu_img("compare", "-f", fmt, "-F", "raw", ours, plain)
     assert _facts(ours, fmt) == _facts(theirs, fmt)
@@ -88,9 +100,9 @@ def test_images_are_those_that_qemu_makes(
 @layouts
 def test_images_are_usable(layout: tuple[str, dict[str, str]], seed: int, tmp_path: pathlib.Path) -> None:
     """A machine can go on writing to it, where there is data and where there is none; it stays sound."""
-    fmt, disk = layout[0], goal.disk(_SIZE, seed)
-    ours, plain = tmp_path / "ours", _raw(disk, tmp_path / "plain")
-    _written(ours, disk, layout)
+    fmt, pieces = layout[0], _pieces(goal.disk(_SIZE, seed))
+    ours, plain = tmp_path / "ours", _raw(tmp_path / "plain", _SIZE, pieces)
+    _written(ours, _SIZE, pieces, layout)
     rng = np.random.default_rng(seed)
     commands = []
     for _ in range(30):
@@ -107,15 +119,11 @@ def test_images_are_usable(layout: tuple[str, dict[str, str]], seed: int, tmp_pa
 @pytest.mark.parametrize("layout", units.LAYOUTS, ids=str)
 def test_sizes(layout: tuple[str, dict[str, str]], size: int, seed: int, tmp_path: pathlib.Path) -> None:
     """The last piece may be a part of one, the only one, or missing."""
-    disk = memory.MemoryDisk(size)
-    data = np.random.default_rng(seed).bytes(512)
-    disk.pwrite(size - 512, memoryview(data))
-    _written(tmp_path / "ours", disk, layout)
-    programs.qemu_img("compare", "-f", layout[0], "-F", "raw", tmp_path / "ours", _raw(disk, tmp_path / "plain"))
-    _check(tmp_path / "ours", layout[0])
-    _written(tmp_path / "empty", memory.MemoryDisk(size), layout)
-    (tmp_path / "plain").write_bytes(bytes(size))
-    programs.qemu_img("compare", "-f", layout[0], "-F", "raw", tmp_path / "empty", tmp_path / "plain")
+    last, plain = [(size - 512, np.random.default_rng(seed).bytes(512))], tmp_path / "plain"
+    for name, pieces in (("ours", last), ("empty", [])):
+        _written(tmp_path / name, size, pieces, layout)
+        programs.qemu_img("compare", "-f", layout[0], "-F", "raw", tmp_path / name, _raw(plain, size, pieces))
+        _check(tmp_path / name, layout[0])
 
 
 @pytest.mark.parametrize(
