@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from tests.servers import proxy, sshd
+from vimgvc.cli import main
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    stdout: str
+    stderr: str
 
 
 class User:
-    """Runs the program in `folder`, with a passphrase and `url` as repository."""
+    """Runs the program in `folder`, with a key file there and `url` as repository; in this process unless asked."""
 
-    def __init__(self, folder: pathlib.Path, url: str) -> None:
-        self.folder = folder
-        self.environ = os.environ | {"VIMGVC_PASSWORD": "correct horse", "VIMGVC_REPOSITORY": url}
+    def __init__(self, folder: pathlib.Path, url: str, key: str = "disks.key", *, own_process: bool = False) -> None:
+        self.folder, self.own_process = folder, own_process
+        self.environ = os.environ | {"VIMGVC_REPOSITORY": url}
+        self.options = ("--key-file", key)
+        if not (folder / key).exists():
+            (folder / key).touch(mode=0o600)
+            (folder / key).write_bytes(bytes(range(32)))
 
-    def run(self, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "vimgvc", *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False)
-        assert done.returncode == expect, done.stderr
+    def run(self, *arguments: str, expect: int = 0) -> Done:
+        code, done = (self._outside if self.own_process else self._inside)(self.words(arguments))
+        assert code == expect, done.stderr
         assert "Traceback" not in done.stderr
         return done
+
+    def words(self, arguments: Sequence[str]) -> list[str]:
+        return [*self.options, *arguments]
+
+    def _outside(self, words: list[str]) -> tuple[int, Done]:
+        command = [sys.executable, "-m", "vimgvc", *words]
+        done = subprocess.run(command, cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False)
+        return done.returncode, Done(done.stdout, done.stderr)
+
+    def _inside(self, words: list[str]) -> tuple[int, Done]:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as around, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            around.chdir(self.folder)
+            for name, value in self.environ.items():
+                around.setenv(name, value)
+            code = main.run(words)
+        return code, Done(out.getvalue(), err.getvalue())
 
 
 @pytest.mark.timeout(600)
@@ -35,9 +66,9 @@ def test_n24_a_users_day(server: sshd.Sshd, tmp_path: pathlib.Path, seed: int) -
     """N24: init, commit, log, restore and verify work over SFTP where nothing may be removed or renamed."""
     rng = np.random.default_rng(seed)
     url = server.url(tmp_path / "remote" / "repository", "append_only")
-    user = User(tmp_path, url)
-    user.run("init", url, "--kdf-memory", "64MiB")
-    assert "already" in user.run("init", url, "--kdf-memory", "64MiB", expect=2).stderr
+    user = User(tmp_path, url, own_process=True)
+    user.run("init", url)
+    assert "already" in user.run("init", url, expect=2).stderr
     image = bytearray(rng.bytes(5 << 20)) + bytes(3 << 20)
     (tmp_path / "vm.img").write_bytes(image)
     user.run("commit", "vm.img", "-m", "first")
@@ -56,14 +87,13 @@ def test_n24_a_host_that_only_adds(server: sshd.Sshd, tmp_path: pathlib.Path, se
     image = np.random.default_rng(seed).bytes(3 << 20) + bytes(2 << 20)
     (tmp_path / "db.img").write_bytes(image)
     here = User(tmp_path, str(tmp_path / "repository"))
-    here.run("init", str(tmp_path / "repository"), "--kdf-memory", "64MiB")
+    here.run("init", str(tmp_path / "repository"))
     here.run("key", "add", "--write-only", "web1.key", "--label", "web1")
     (tmp_path / "repository" / "inbox").rmdir()  # as in one that was made before there were deliveries
-    host = User(tmp_path, server.url(tmp_path / "repository", "append_only"))
-    del host.environ["VIMGVC_PASSWORD"]
+    host = User(tmp_path, server.url(tmp_path / "repository", "append_only"), "web1.key")
     for message in ("first", "second"):
-        host.run("--key-file", "web1.key", "commit", "db.img", "-m", message)
-    host.run("--key-file", "web1.key", "restore", "web1/db", "back.img", expect=12)
+        host.run("commit", "db.img", "-m", message)
+    host.run("restore", "web1/db", "back.img", expect=12)
     assert here.run("admit").stdout.count("admitted") == 2
     assert here.run("admit").stdout == "nothing waits\n"
     assert [line.split()[-1] for line in here.run("log", "--oneline").stdout.splitlines()] == ["second", "first"]
@@ -78,7 +108,7 @@ def test_a_remote(server: sshd.Sshd, tmp_path: pathlib.Path, seed: int) -> None:
     url, image = server.url(tmp_path / "away"), np.random.default_rng(seed).bytes(3 << 20)
     (tmp_path / "vm.img").write_bytes(image)
     user = User(tmp_path, str(tmp_path / "here"))
-    user.run("init", str(tmp_path / "here"), "--kdf-memory", "64MiB")
+    user.run("init", str(tmp_path / "here"))
     user.run("commit", "vm.img")
     user.run("remote", "add", "away", url)
     user.run("push", "away")
@@ -94,7 +124,7 @@ def test_only_metadata(server: sshd.Sshd, tmp_path: pathlib.Path, seed: int) -> 
     rng = np.random.default_rng(seed)
     away, image = tmp_path / "away", bytearray(rng.bytes(6 << 20))
     user = User(tmp_path, str(tmp_path / "here"))
-    user.run("init", str(tmp_path / "here"), "--kdf-memory", "64MiB")
+    user.run("init", str(tmp_path / "here"))
     for number in range(2):
         image[number << 20 : (number << 20) + 4096] = rng.bytes(4096)
         (tmp_path / f"state{number}.img").write_bytes(image)
@@ -125,7 +155,7 @@ def test_gc(server: sshd.Sshd, tmp_path: pathlib.Path, seed: int) -> None:
     states = [rng.bytes(1 << 20) + bytes(number + 1) for number in range(3)]
     root = tmp_path / "repository"
     user, adds = (User(tmp_path, server.url(root, kind)) for kind in ("plain", "append_only"))
-    user.run("init", "--kdf-memory", "64MiB")
+    user.run("init")
     for state in states:
         (tmp_path / "vm.img").write_bytes(state)
         user.run("commit", "vm.img")
@@ -167,7 +197,7 @@ def test_n11_not_power_safe(server: sshd.Sshd, tmp_path: pathlib.Path) -> None:
     """N11: whoever opens a place on a server without fsync is told that it is not power-safe, and only then."""
     for kind, told in (("no_sync", True), ("plain", False)):
         url = server.url(tmp_path / kind, kind)
-        done = User(tmp_path, url).run("init", url, "--kdf-memory", "64MiB")
+        done = User(tmp_path, url).run("init", url)
         assert ("is not power-safe" in done.stderr) == told
 
 
@@ -175,13 +205,13 @@ def test_n11_not_power_safe(server: sshd.Sshd, tmp_path: pathlib.Path) -> None:
 def test_n2_interrupted(server: sshd.Sshd, flaky: proxy.Proxy, tmp_path: pathlib.Path) -> None:
     """N2: Ctrl-C ends a command at once that waits for a server which says nothing any more."""
     root = tmp_path / "repository"
-    User(tmp_path, "").run("init", server.url(root), "--kdf-memory", "64MiB")
+    User(tmp_path, "").run("init", server.url(root))
     for at in (0, 4_500):
         flaky.faults.append(proxy.Fault("stall", "down", at))
         before = len(flaky.carried)
         user = User(tmp_path, f"sftp://127.0.0.1:{flaky.port}{root}")
-        command = [sys.executable, "-m", "vimgvc", "log"]
-        process = subprocess.Popen(command, env=user.environ, stderr=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "vimgvc", *user.words(["log"])]
+        process = subprocess.Popen(command, cwd=tmp_path, env=user.environ, stderr=subprocess.PIPE, text=True)
         while len(flaky.carried) == before or flaky.carried[-1]["down"] <= at:
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -194,11 +224,11 @@ def test_n2_interrupted(server: sshd.Sshd, flaky: proxy.Proxy, tmp_path: pathlib
 def test_n2_interrupted_threads(server: sshd.Sshd, flaky: proxy.Proxy, tmp_path: pathlib.Path, seed: int) -> None:
     """N2: one Ctrl-C ends a commit of which several threads wait for a server that is dead."""
     root = tmp_path / "repository"
-    User(tmp_path, "").run("init", server.url(root), "--kdf-memory", "64MiB")
+    User(tmp_path, "").run("init", server.url(root))
     (tmp_path / "vm.img").write_bytes(np.random.default_rng(seed).bytes(20 << 20))
     flaky.faults.append(proxy.Fault("stall", "up", 300_000))
     user = User(tmp_path, f"sftp://127.0.0.1:{flaky.port}{root}")
-    command = [sys.executable, "-m", "vimgvc", "commit", "vm.img"]
+    command = [sys.executable, "-m", "vimgvc", *user.words(["commit", "vm.img"])]
     process = subprocess.Popen(command, cwd=tmp_path, env=user.environ, stderr=subprocess.PIPE, text=True)
     while not flaky.struck:
         assert process.poll() is None

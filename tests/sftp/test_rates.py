@@ -31,7 +31,7 @@ def test_options(server: sshd.Sshd, tmp_path: pathlib.Path, seed: int) -> None:
     (tmp_path / "vm.img").write_bytes(image)
     user = User(tmp_path, url)
     limits = ("--limit-upload", "8M", "--limit-download", "8MB")
-    user.run("init", url, "--kdf-memory", "64MiB")
+    user.run("init", url)
     user.run("commit", "vm.img", *limits)
     user.run("restore", "vm", "back.img", *limits)
     assert (tmp_path / "back.img").read_bytes() == image
