@@ -25,12 +25,12 @@ from vimgvc.cli import main
 
 pytestmark = pytest.mark.slow
 
-_SIZE = 24 << 20
+_SIZE = 4 << 20
 
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
-    """A repository with the branch `vm`: 24 MiB of noise; what it takes to open it lies beside it."""
+    """A repository with the branch `vm`: 4 MiB of noise; what it takes to open it lies beside it."""
     place = tmp_path_factory.mktemp("export")
     (place / "disk.img").write_bytes(np.random.default_rng(4).bytes(_SIZE))
     (place / "key").write_bytes(bytes(range(32)))
@@ -57,7 +57,7 @@ _LIES = {
     "is killed": "kill -9 $$",
     "writes nothing": "exit 0",
     "stops short": '"$real" "$@" && truncate -s -1048576 "$out"',
-    "writes another byte": '"$real" "$@" && printf x | dd of="$out" bs=1 seek=$((12 << 20)) conv=notrunc 2>/dev/null',
+    "writes another byte": '"$real" "$@" && printf x | dd of="$out" bs=1 seek=$((2 << 20)) conv=notrunc 2>/dev/null',
     "writes another format": ': > "$out"',
 }
 
