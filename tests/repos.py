@@ -84,3 +84,19 @@ def noise(seed: int, size: int) -> bytes:
 def text(seed: int, size: int) -> bytes:
     """Bytes that compress about 2:1, without repeated blocks."""
     return (np.frombuffer(noise(seed, size), np.uint8) & 15).tobytes()
+
+
+def replaced(repo: repository.Repository, changes: dict[str, bytes | None]) -> repository.Repository:
+    """The repository opened afresh with some blobs replaced, or removed where None is given."""
+    place = memory.MemoryBackend()
+    for area in ("config", "keys", "packs", "index", "commits", "refs"):
+        names = ["config"] if area == "config" else [item.name for item in repo.backend.list(area)]
+        for name in names:
+            blob = changes.get(name, repo.backend.get(name))
+            if blob is not None:
+                place.put(name, [blob])
+    return repository.Repository.open(place, [SECRET], clock=repo.clock)
+
+
+def names(repo: repository.Repository, area: str) -> list[str]:
+    return sorted(item.name for item in repo.backend.list(area))

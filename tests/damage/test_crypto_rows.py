@@ -19,23 +19,6 @@ from vimgvc.pipeline import ingest, tree
 from vimgvc.repo import keyring, repository, trust
 from vimgvc.store import pack
 
-
-def _replaced(repo: repository.Repository, changes: dict[str, bytes | None]) -> repository.Repository:
-    """The repository opened afresh with some blobs replaced, or removed where None is given."""
-    place = memory.MemoryBackend()
-    for area in ("config", "keys", "packs", "index", "commits", "refs"):
-        names = ["config"] if area == "config" else [item.name for item in repo.backend.list(area)]
-        for name in names:
-            blob = changes.get(name, repo.backend.get(name))
-            if blob is not None:
-                place.put(name, [blob])
-    return repository.Repository.open(place, [repos.SECRET], clock=repo.clock)
-
-
-def _names(repo: repository.Repository, area: str) -> list[str]:
-    return sorted(item.name for item in repo.backend.list(area))
-
-
 # --- C9: an object of one type served as another
 
 
@@ -59,7 +42,10 @@ def test_c9_content_that_equals_metadata(seed: int) -> None:
 
 
 def _all(repo: repository.Repository) -> list[str]:
-    return ["config", *(name for area in ("keys", "packs", "index", "commits", "refs") for name in _names(repo, area))]
+    return [
+        "config",
+        *(name for area in ("keys", "packs", "index", "commits", "refs") for name in repos.names(repo, area)),
+    ]
 
 
 def test_c9_chunk_named_as_node(seed: int) -> None:
@@ -97,9 +83,9 @@ def test_c9_blobs_in_each_others_areas(seed: int) -> None:
     """A commit in the place of a ref entry, an index object or a pack, and so on round: refused, never read as such."""
     repo = repos.create()
     made = repos.commit(repo, ("vm", repos.noise(seed, 50_000))).commit
-    places = [_names(repo, area)[0] for area in ("commits", "refs", "index", "packs")]
+    places = [repos.names(repo, area)[0] for area in ("commits", "refs", "index", "packs")]
     for place, other in itertools.permutations(places, 2):
-        changed = _replaced(repo, {place: repo.backend.get(other)})
+        changed = repos.replaced(repo, {place: repo.backend.get(other)})
         problems = changed.verify("data").problems
         assert problems, f"{other} in the place of {place}"
         try:
@@ -116,7 +102,7 @@ def test_c10_commits_swapped() -> None:
     repo = repos.create()
     one, two = (repos.commit(repo, ("vm", content)).commit for content in (b"one", b"two"))
     first, second = f"commits/{one.id}", f"commits/{two.id}"
-    swapped = _replaced(repo, {first: repo.backend.get(second), second: repo.backend.get(first)})
+    swapped = repos.replaced(repo, {first: repo.backend.get(second), second: repo.backend.get(first)})
     for made in (one, two):
         with pytest.raises(errors.IntegrityError):
             swapped.graph.load(made.id)
@@ -126,8 +112,8 @@ def test_c10_refs_swapped() -> None:
     """An entry served for another branch is not believed: neither branch leads to the commit of the other."""
     repo = repos.create()
     ids = {name: repos.commit(repo, ("vm", name.encode()), branch=name).commit.id for name in ("one", "two")}
-    first, second = _names(repo, "refs")
-    swapped = _replaced(repo, {first: repo.backend.get(second), second: repo.backend.get(first)})
+    first, second = repos.names(repo, "refs")
+    swapped = repos.replaced(repo, {first: repo.backend.get(second), second: repo.backend.get(first)})
     monitor = repos.Collector()
     assert swapped.last_refs(monitor) == {}
     assert len(monitor.problems) == 2
@@ -142,9 +128,9 @@ def test_c10_packs_and_index_objects_swapped(seed: int) -> None:
         repos.commit(repo, ("vm", content), branch=f"b{number}").commit.id for number, content in enumerate(contents)
     ]
     for area in ("packs", "index"):
-        for first, second in itertools.combinations(_names(repo, area), 2):
+        for first, second in itertools.combinations(repos.names(repo, area), 2):
             changes: dict[str, bytes | None] = {first: repo.backend.get(second), second: repo.backend.get(first)}
-            swapped = _replaced(repo, changes)
+            swapped = repos.replaced(repo, changes)
             assert swapped.verify("data").problems
             for made, content in zip(ids, contents, strict=True):
                 try:
@@ -158,14 +144,14 @@ def test_c10_segments_moved(seed: int) -> None:
     repo = repos.create()
     made = repos.commit(repo, ("vm", repos.noise(seed, 4096))).commit
     repos.commit(repo, ("vm", repos.noise(seed + 1, 4096)))
-    packs = {name: repo.backend.get(name) for name in _names(repo, "packs")}
+    packs = {name: repo.backend.get(name) for name in repos.names(repo, "packs")}
     one, two = (name for name, blob in packs.items() if _shape(repo, blob).kind == segment.DATA)
     length = _shape(repo, packs[one]).stored_length
     assert _shape(repo, packs[one]) == _shape(repo, packs[two])
     moved = packs[one][:24] + packs[two][24 : 24 + length] + packs[one][24 + length :]
     other = packs[two][:24] + packs[one][24 : 24 + length] + packs[two][24 + length :]
     with pytest.raises(errors.IntegrityError):
-        repos.restore(_replaced(repo, {one: moved, two: other}), made.id)
+        repos.restore(repos.replaced(repo, {one: moved, two: other}), made.id)
 
 
 def _shape(repo: repository.Repository, blob: bytes) -> segment.Shape:
@@ -196,21 +182,21 @@ def test_c10_old_entry_for_new(attack: str, tmp_path: pathlib.Path) -> None:
     store = trust.TrustStore(tmp_path, repo.id, "place")
     store.update(repo.fingerprint, _heads(repo))
     _check(store, repo)
-    names = _names(repo, "refs")
+    names = repos.names(repo, "refs")
     blobs = [repo.backend.get(name) for name in names]
     if attack == "removed":
-        changed = _replaced(repo, {names[2]: None})
+        changed = repos.replaced(repo, {names[2]: None})
         assert changed.resolve("vm").id == made[1].id
         with pytest.raises(errors.Rollback, match="ends with entry 2"):
             _check(store, changed)
     elif attack == "forked":
-        changed = _replaced(repo, {names[2]: None})
+        changed = repos.replaced(repo, {names[2]: None})
         repos.commit(changed, ("vm", b"another third"))
         with pytest.raises(errors.Rollback, match="another entry 3"):
             _check(store, changed)
     else:
         forged = blobs[1] if attack == "old for new" else _renumbered(repo, names[1], blobs[1])
-        changed = _replaced(repo, {names[2]: forged})
+        changed = repos.replaced(repo, {names[2]: forged})
         blind = names[2].split("/")[1]
         with pytest.raises(errors.IntegrityError):
             changed.logs.read(blind, 3)
@@ -235,7 +221,7 @@ def test_c10_objects_of_another_repository() -> None:
     )
     made = repos.commit(one, ("vm", b"content")).commit
     for area in ("packs", "index", "commits", "refs"):
-        for name in _names(one, area):
+        for name in repos.names(one, area):
             twin.backend.put(name, [one.backend.get(name)])
     assert twin.last_refs() == {}
     with pytest.raises(errors.IntegrityError, match="authentication"):

@@ -10,7 +10,7 @@ import pytest
 from blake3 import blake3
 from vectors import kit, texts
 
-from tests import programs, repos, vector_file, vectors_product
+from tests import programs, vector_file, vectors_product
 from vimgvc import errors
 from vimgvc.backends import memory
 from vimgvc.codec import keys
@@ -18,22 +18,6 @@ from vimgvc.disk import memory as disk_memory
 from vimgvc.repo import keyring, refs, repository
 
 _WINDOW = 4 << 20
-
-
-def _replaced(repo: repository.Repository, changes: dict[str, bytes | None]) -> repository.Repository:
-    """The repository opened afresh with some blobs replaced, or removed where None is given."""
-    place = memory.MemoryBackend()
-    for area in ("config", "keys", "packs", "index", "commits", "refs"):
-        names = ["config"] if area == "config" else [item.name for item in repo.backend.list(area)]
-        for name in names:
-            blob = changes.get(name, repo.backend.get(name))
-            if blob is not None:
-                place.put(name, [blob])
-    return repository.Repository.open(place, [repos.SECRET], clock=repo.clock)
-
-
-def _names(repo: repository.Repository, area: str) -> list[str]:
-    return sorted(item.name for item in repo.backend.list(area))
 
 
 # --- C13: frames that would become more than their segment
