@@ -98,7 +98,9 @@ class TestResets:
 
 
 class TestChannels:
-    @pytest.mark.parametrize(("kind", "channels"), [("plain", 8), ("three_channels", 3), ("one_channel", 1)])
+    @pytest.mark.parametrize(
+        ("kind", "channels"), [("plain", 8), ("no_sync", 4), ("three_channels", 3), ("one_channel", 1)]
+    )
     def test_large_blobs_are_spread(self, connect: Open, root: pathlib.Path, kind: str, channels: int) -> None:
         """Large blobs go over as many channels as the server allows, and arrive whole."""
         place = connect(root, kind)

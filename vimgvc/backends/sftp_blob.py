@@ -94,7 +94,8 @@ class Put:
 
     async def _write(self, session: Session, file: File, path: bytes) -> None:
         blocks = _blocks(self._parts, session.write_block)
-        helpers = min(_MORE, self.total // _SHARE)
+        # A server without fsync need not have a file system: what a second handle does to an object nobody knows.
+        helpers = min(_MORE, self.total // _SHARE) if session.has_fsync else 0
         await all_of([_carry(file, blocks), *(self._help(path, blocks) for _ in range(helpers))])
         # An error is final for this file: the server may have dropped what it could not write.
         _, size = await asyncio.gather(_sync(file), file.size())
