@@ -5,6 +5,7 @@ Row X14: sizes that are not whole sectors. Failures: test_foreign_failures.
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import stat
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests import foreign_images, goal
+from tests import depth, foreign_images, goal
 from tests.suites import reader
 from vimgvc import errors
 from vimgvc.disk import memory
@@ -24,7 +25,9 @@ _SIZE = (5 << 20) + 512
 
 
 @pytest.mark.parametrize(
-    "layout", [layout for layout in foreign_images.LAYOUTS if layout[0] != "qcow2"], ids=foreign_images.identify
+    "layout",
+    depth.of_run((layout for layout in foreign_images.LAYOUTS if layout[0] != "qcow2"), 15),
+    ids=foreign_images.identify,
 )
 def test_every_format_is_written(
     layout: tuple[str, dict[str, str]], seed: int, tmp_path: pathlib.Path, out: pathlib.Path
@@ -56,11 +59,17 @@ def test_every_format_is_written(
     assert {entry.stat().st_mode & 0o777 for entry in out.iterdir()} == {0o666 & ~umask}
 
 
-@pytest.mark.parametrize("size", [1, 511, 513, 1_000_003])
+_ROUNDED: list[tuple[str, dict[str, str]]] = [
+    ("vmdk", {}),
+    ("vdi", {}),
+    ("vpc", {"subformat": "fixed"}),
+    ("vhdx", {}),
+    ("qed", {}),
+]
+
+
 @pytest.mark.parametrize(
-    "layout",
-    [("vmdk", {}), ("vdi", {}), ("vpc", {"subformat": "fixed"}), ("vhdx", {}), ("qed", {})],
-    ids=foreign_images.identify,
+    ("layout", "size"), depth.of_run(itertools.product(_ROUNDED, [1, 511, 513, 1_000_003]), 10), ids=str
 )
 def test_x14_sizes_are_rounded_up_and_told(
     layout: tuple[str, dict[str, str]], size: int, seed: int, out: pathlib.Path
@@ -195,10 +204,10 @@ def test_two_gigabytes_are_two_files(out: pathlib.Path) -> None:
     opened.reader.close()
 
 
-@pytest.mark.parametrize(
-    "name", ["a b.vdi", "-O", "json:{}", "nbd:x", "a,b=c", "ü\n\x1b[31m", "x" * 255, os.fsdecode(b"\xff\xfe")]
-)
-@pytest.mark.parametrize("fmt", ["vdi", "vmdk"])
+_NAMES = ["a b.vdi", "-O", "json:{}", "nbd:x", "a,b=c", "ü\n\x1b[31m", "x" * 255, os.fsdecode(b"\xff\xfe")]
+
+
+@pytest.mark.parametrize(("name", "fmt"), depth.of_run(itertools.product(_NAMES, ["vdi", "vmdk"]), 8))
 def test_names_mean_nothing(name: str, fmt: str, seed: int, out: pathlib.Path) -> None:
     """A target may be called anything that a file may be called; no name is taken for an option, protocol or text."""
     disk = goal.disk(_SIZE, seed)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import programs
+from tests import depth, programs
 from vimgvc.disk import extents, protocol
 from vimgvc.images import qcow2_plan, qcow2_stream, qcow2_target
 
@@ -147,7 +147,7 @@ def is_usable(path: pathlib.Path, seed: int) -> None:
     check(path)
 
 
-@pytest.mark.parametrize("text", LAYOUTS)
+@pytest.mark.parametrize("text", depth.of_run(LAYOUTS, 24))
 def test_images_are_those_that_qemu_makes(text: str, seed: int, tmp_path: pathlib.Path) -> None:
     """Content, info, size and allocated size are those of `qemu-img convert`; check finds nothing."""
     disk = make_disk(seed)
@@ -163,7 +163,7 @@ def test_images_are_those_that_qemu_makes(text: str, seed: int, tmp_path: pathli
     is_usable(ours, seed)
 
 
-@pytest.mark.parametrize("text", LAYOUTS)
+@pytest.mark.parametrize("text", depth.of_run(LAYOUTS, 20))
 def test_empty_images_are_those_that_qemu_creates(text: str, tmp_path: pathlib.Path) -> None:
     """A disk without data is what `qemu-img create` makes, preallocated or not."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
@@ -176,7 +176,7 @@ def test_empty_images_are_those_that_qemu_creates(text: str, tmp_path: pathlib.P
     compare_space(ours, theirs, target.plan)
 
 
-@pytest.mark.parametrize("text", COMPRESSED)
+@pytest.mark.parametrize("text", depth.of_run(COMPRESSED, 7))
 def test_compressed_images_are_those_that_qemu_makes(text: str, seed: int, tmp_path: pathlib.Path) -> None:
     """As with uncompressed images; both a target that is written in shuffled order, and a stream."""
     disk = make_disk(seed)
@@ -217,7 +217,7 @@ def put_stream(path: pathlib.Path, disk: bytes, stream: qcow2_stream.Stream) -> 
     assert path.stat().st_size == stream.file_size
 
 
-@pytest.mark.parametrize("text", OVERLAYS)
+@pytest.mark.parametrize("text", depth.of_run(OVERLAYS, 5))
 def test_overlays_are_those_that_qemu_makes(text: str, seed: int, tmp_path: pathlib.Path) -> None:
     """Over the same backing file our overlay is the changed disk, as large as the one that QEMU makes."""
     base = make_disk(seed, SIZE - (1 << 20))
@@ -252,7 +252,7 @@ def test_overlays_are_those_that_qemu_makes(text: str, seed: int, tmp_path: path
             path.unlink()
 
 
-@pytest.mark.parametrize("text", LAYOUTS[::5])
+@pytest.mark.parametrize("text", depth.of_run(LAYOUTS[::5], 6))
 def test_streams_are_read_by_qemu(text: str, seed: int, tmp_path: pathlib.Path) -> None:
     """A streamed image is sound and the same disk."""
     disk = make_disk(seed)
@@ -262,8 +262,11 @@ def test_streams_are_read_by_qemu(text: str, seed: int, tmp_path: pathlib.Path) 
     programs.qemu_img("compare", "-f", "raw", "-F", "qcow2", tmp_path / "disk.raw", tmp_path / "ours")
 
 
-@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 65535, 65537, 1_000_003])
-@pytest.mark.parametrize("text", ["", "preallocation=metadata", "compat=0.10,cluster_size=512", "extended_l2=on"])
+_ODD = [0, 1, 511, 512, 513, 65535, 65537, 1_000_003]
+_FEW = ["", "preallocation=metadata", "compat=0.10,cluster_size=512", "extended_l2=on"]
+
+
+@pytest.mark.parametrize(("size", "text"), depth.of_run(itertools.product(_ODD, _FEW), 18))
 def test_odd_sizes(size: int, text: str, seed: int, tmp_path: pathlib.Path) -> None:
     """Sizes are rounded up to sectors, as QEMU does it; the image is sound whatever the last cluster holds."""
     disk = np.random.default_rng(seed).bytes(size)
