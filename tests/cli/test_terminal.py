@@ -33,7 +33,7 @@ def repository(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathl
     key.touch(mode=0o600)
     key.write_bytes(bytes(range(64)))
     assert main.run(["init", "--key-file", str(key), "--remember", "-q"]) == 0
-    words = np.random.default_rng(7).integers(0, 64, 48 << 20, dtype=np.uint8)
+    words = np.random.default_rng(7).integers(0, 64, 16 << 20, dtype=np.uint8)
     (tmp_path / "big.img").write_bytes(words.tobytes())
     return tmp_path
 

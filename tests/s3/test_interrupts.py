@@ -34,12 +34,14 @@ def test_n2_interrupted_threads(rgw: s3_places.Server, tmp_path: pathlib.Path, s
     parts = urllib.parse.urlsplit(rgw.client.endpoint)
     with proxy.Proxy(parts.hostname or "", parts.port or 80) as wire:
         place, far = (rgw.place(f"http://127.0.0.1:{wire.port}").url for _ in range(2))
-        environ = os.environ | rgw.environ | {"VIMGVC_PASSWORD": "correct horse", "VIMGVC_REPOSITORY": place}
+        environ = os.environ | rgw.environ | {"VIMGVC_REPOSITORY": place}
+        (tmp_path / "key").touch(mode=0o600)
+        (tmp_path / "key").write_bytes(bytes(range(32)))
 
         def run(*arguments: str) -> None:
             subprocess.run([*_COMMAND, *arguments], cwd=tmp_path, env=environ, check=True)
 
-        run("init", "--kdf-memory", "64MiB")
+        run("init", "--key-file", "key", "--remember")
         for name in ("vm", "other"):
             (tmp_path / f"{name}.img").write_bytes(np.random.default_rng(seed).bytes(20 << 20))
         if verb != "commit":

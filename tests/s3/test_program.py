@@ -15,6 +15,8 @@ from vimgvc.cli import main
 
 pytestmark = pytest.mark.timeout(300)  # the first one waits until there is a server
 
+_INIT = ("init", "--key-file", "key", "--remember")
+
 
 def _run(*arguments: str) -> tuple[int, str]:
     """Exit code and all words."""
@@ -27,9 +29,11 @@ def _run(*arguments: str) -> tuple[int, str]:
 def here(rgw: s3_places.Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> s3_places.Place:
     """A place that is in VIMGVC_REPOSITORY, and a directory to work in."""
     place = rgw.place()
-    for name, value in {**rgw.environ, "VIMGVC_REPOSITORY": place.url, "VIMGVC_PASSWORD": "correct horse"}.items():
+    for name, value in {**rgw.environ, "VIMGVC_REPOSITORY": place.url}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    pathlib.Path("key").touch(mode=0o600)
+    pathlib.Path("key").write_bytes(bytes(range(32)))
     return place
 
 
@@ -37,7 +41,7 @@ def test_commit_and_restore(here: s3_places.Place, seed: int) -> None:
     """States that were committed to a bucket come back byte for byte, verified and forgotten like those of a disk."""
     rng = np.random.default_rng(seed)
     states: list[bytes] = []
-    assert _run("init", "--kdf-memory", "64MiB", "--remember")[0] == 0
+    assert _run(*_INIT)[0] == 0
     for number in range(2):
         image = bytearray(states[-1] if states else rng.bytes(2 << 20))
         at = int(rng.integers(0, 1 << 20))
@@ -59,7 +63,7 @@ def test_gc(here: s3_places.Place, seed: int) -> None:
     """What goes from a bucket is what gc said would go, to the byte; the rest is whole."""
     rng = np.random.default_rng(seed)
     states = [rng.bytes(1 << 20) + bytes(number + 1) for number in range(3)]
-    assert _run("init", "--kdf-memory", "64MiB", "--remember")[0] == 0
+    assert _run(*_INIT)[0] == 0
     for state in states:
         pathlib.Path("vm.img").write_bytes(state)
         assert _run("commit", "vm.img")[0] == 0
@@ -86,7 +90,7 @@ def test_n24_a_users_day(here: s3_places.Place, rgw: s3_places.Server, monkeypat
     """N24: who may only add can commit, restore and push; gc changes nothing, and names the right that it lacks."""
     for name, value in s3_places.allow(rgw, "PutObject", "GetObject", "ListBucket").items():
         monkeypatch.setenv(name, value)
-    assert _run("init", "--kdf-memory", "64MiB", "--remember")[0] == 0
+    assert _run(*_INIT)[0] == 0
     pathlib.Path("vm.img").write_bytes(b"state" * 100_000)
     assert _run("commit", "vm.img")[0] == 0
     assert _run("restore", "vm", "back.img")[0] == 0
@@ -109,8 +113,8 @@ def test_failures(here: s3_places.Place, monkeypatch: pytest.MonkeyPatch) -> Non
     """What cannot be is told in two lines, with the exit code for it."""
     code, words = _run("log")
     assert (code, words.count("\n")) == (10, 2), words
-    assert _run("init", "--kdf-memory", "64MiB")[0] == 0
-    assert _run("init", "--kdf-memory", "64MiB")[0] == 2
+    assert _run(*_INIT)[0] == 0
+    assert _run(*_INIT)[0] == 2
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     code, words = _run("log")
     assert (code, words.count("\n")) == (25, 2), words
@@ -121,7 +125,7 @@ def test_failures(here: s3_places.Place, monkeypatch: pytest.MonkeyPatch) -> Non
 def near(here: s3_places.Place, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> s3_places.Place:
     """A place, and a repository of this machine with a commit in VIMGVC_REPOSITORY."""
     monkeypatch.setenv("VIMGVC_REPOSITORY", str(tmp_path / "near"))
-    assert _run("init", str(tmp_path / "near"), "--kdf-memory", "64MiB", "--remember")[0] == 0
+    assert _run("init", str(tmp_path / "near"), *_INIT[1:])[0] == 0
     pathlib.Path("vm.img").write_bytes(bytes(1 << 20) + b"guest" * 50_000)
     assert _run("commit", "vm.img")[0] == 0
     return here

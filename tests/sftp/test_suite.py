@@ -51,3 +51,8 @@ class TestBare(OfSftp):
     """N11: a server with nothing but version 3 of the protocol."""
 
     kind = "bare"
+
+    @pytest.mark.deep
+    def test_concurrent_use(self, backend: protocol.Backend) -> None:
+        """As elsewhere; what threads share does not depend on the extensions."""
+        super().test_concurrent_use(backend)

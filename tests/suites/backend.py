@@ -284,7 +284,7 @@ class BackendSuite(abc.ABC):
                 assert backend.put(name, [blob[:100], blob[100:]])
                 backend.sync()
                 assert backend.get(name) == blob
-                if number % 5 == 0:
+                if number % 10 == 0:
                     listed = {item.name: item.size for item in backend.list("packs")}
                     assert listed[name] == len(blob)
                     assert min(listed.values()) >= 1000
