@@ -103,7 +103,7 @@ class TestParallels(_Suite):
 @layouts
 def test_only_what_there_is_has_a_place(layout: tuple[str, dict[str, str]], seed: int, tmp_path: pathlib.Path) -> None:
     """A disk with little data is a small file, whose sound tables lead to that data and nothing else."""
-    size = (40 << 20) + 512
+    size = (12 << 20) + 512
     mark = np.random.default_rng(seed).bytes(1000)
     planned = [extents.Extent(5 << 20, 4096, DATA), extents.Extent(size - 1000, 1000, DATA)]
     target = build(tmp_path / "a", size, layout, planned)

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from tests import made_images, repos
+from tests import depth, made_images, repos
 from vimgvc import errors
 from vimgvc.commands import contents, export, kinds, streams, targets
 from vimgvc.disk import memory
@@ -113,7 +113,7 @@ def test_a_disk_arrives(kind: kinds.Kind, seed: int, tmp_path: pathlib.Path) -> 
             assert _read(tmp_path / "stream", kind) == sample
 
 
-@pytest.mark.parametrize("kind", [*_KINDS, *_MADE], ids=str)
+@pytest.mark.parametrize("kind", depth.of_run([*_KINDS, *_MADE], 8), ids=str)
 def test_x9_a_source_that_reads_differently_gives_no_image(kind: kinds.Kind, seed: int, tmp_path: pathlib.Path) -> None:
     """One byte that is another at the second time: the comparison finds it, and nothing has the name."""
     sample = bytearray(_sample(seed))
@@ -125,7 +125,7 @@ def test_x9_a_source_that_reads_differently_gives_no_image(kind: kinds.Kind, see
     assert (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("kind", [*_KINDS, *_MADE], ids=str)
+@pytest.mark.parametrize("kind", depth.of_run([*_KINDS, *_MADE], 8), ids=str)
 def test_x9_a_byte_that_is_lost_on_the_way_gives_no_image(
     kind: kinds.Kind, seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
