@@ -6,6 +6,7 @@ The parts are tested where they are: X9 and X14 in interop/test_foreign_target.p
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests import needs, programs
+from tests import depth, needs, programs
 from tests.hostile import case, chains, qcow2, rig
 from vimgvc.cli import main
 
@@ -70,8 +71,7 @@ _BY_QEMU = {
 }
 
 
-@pytest.mark.parametrize("form", list(_BY_QEMU))
-@pytest.mark.parametrize("lie", list(_LIES))
+@pytest.mark.parametrize(("lie", "form"), depth.of_run(itertools.product(_LIES, _BY_QEMU), 10))
 def test_x9_qemu_does_not_do_its_work(lie: str, form: str, repo: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Whatever becomes of the child, the target has no name unless it holds the commit; nothing is left beside it."""
     real = needs.require_tool("qemu-img", "qemu-utils")

@@ -204,17 +204,19 @@ def test_esx_extents_read_as_qemu_reads(kind: str, seed: int, tmp_path: pathlib.
 
 
 def _equal(disk: protocol.Source, copy: pathlib.Path, seed: int) -> None:
-    expected, written = np.memmap(copy, np.uint8, "r"), raw.RawReader(copy)
-    assert disk.size == len(expected)
+    written = raw.RawReader(copy)
+    assert disk.size == written.size
     for item in disk.extents(0, disk.size):
         if item.kind is not extents.Kind.DATA:
             for part in written.extents(item.start, item.length):
-                assert part.kind is not extents.Kind.DATA or not expected[part.start : part.end].any()
-    written.close()
+                assert part.kind is not extents.Kind.DATA or not any(
+                    reader.read(written.pread_into, part.start, part.length)
+                )
     spots = reader.ranges(disk.size, seed, 400)[1:]
     spots += [
         (start, length) for start, length in reader.ranges(70 << 20, seed + 1, 600)[1:] if start + length < disk.size
     ]
     for offset, length in spots:
-        assert reader.read(disk.pread_into, offset, length) == expected[offset : offset + length].tobytes()
+        assert reader.read(disk.pread_into, offset, length) == reader.read(written.pread_into, offset, length)
+    written.close()
     disk.close()
