@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests import depth
 from tests.crash import commits, faults, model, states
 from vimgvc import errors
 from vimgvc.backends import files, protocol
@@ -124,29 +125,36 @@ def run_with(before: Before, fault: faults.Fault, expected: type[errors.VimgvcEr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_d8_no_space_at_every_operation(before: Before, code: int) -> None:
+@pytest.mark.parametrize("code", [errno.ENOSPC, pytest.param(errno.EDQUOT, marks=pytest.mark.deep)])
+def test_d8_no_space_at_every_operation(before: Before, code: int, seed: int) -> None:
     """D8: a full disk at any operation of a commit is `NoSpace`; commits restore, the next re-uses what is stored."""
-    for fault in every_fault(before.seen(before.commit), code):
+    for fault in depth.some(every_fault(before.seen(before.commit), code), 30, seed):
         run_with(before, fault, errors.NoSpace)
 
 
 #: ENFILE and EAGAIN are tried on the backend alone.
-OTHERS = [errno.EIO, errno.EROFS, errno.EMFILE, errno.ENOMEM, errno.EINTR, faults.SHORT]
+OTHERS = {errno.EIO: "EIO", errno.EMFILE: "EMFILE", errno.EINTR: "EINTR", faults.SHORT: "short"}
+DEEP = {errno.EROFS: "EROFS", errno.ENOMEM: "ENOMEM"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", OTHERS, ids=[errno.errorcode.get(code, "short") for code in OTHERS])
-def test_d11_every_error_at_every_operation(before: Before, code: int) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(pytest.param(code, id=name) for code, name in OTHERS.items()),
+        *(pytest.param(code, id=name, marks=pytest.mark.deep) for code, name in DEEP.items()),
+    ],
+)
+def test_d11_every_error_at_every_operation(before: Before, code: int, seed: int) -> None:
     """D11: any other error at any operation of a commit is told as itself or overcome, and loses nothing."""
-    for fault in every_fault(before.seen(before.commit), code):
+    for fault in depth.some(every_fault(before.seen(before.commit), code), 30, seed):
         run_with(before, fault, errors.BackendError)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 @pytest.mark.parametrize("change", ["add", "remove", "change"])
-def test_c19_failing_change_of_keys(before: Before, change: str, code: int) -> None:
+def test_c19_failing_change_of_keys(before: Before, change: str, code: int, seed: int) -> None:
     """C19: whichever operation of adding, removing or changing a key fails, a key that is not removed opens."""
 
     def act(target: files.Files) -> None:
@@ -158,7 +166,7 @@ def test_c19_failing_change_of_keys(before: Before, change: str, code: int) -> N
         else:
             commits.change_key(ring, before.unlocked, before.added)
 
-    for fault in every_fault(before.seen(act), code):
+    for fault in depth.some(every_fault(before.seen(act), code), 20, seed):
         faulty = faults.FaultyFiles(before.disk.copy(), fault)
         told = outcome(lambda faulty=faulty: act(faulty))  # type: ignore[misc]
         kept = (commits.FIRST,) if change == "remove" else (commits.FIRST, commits.SECOND)

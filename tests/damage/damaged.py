@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,14 +109,11 @@ def examine(
     return Outcome(None, problems, frozenset(restored))
 
 
-def flips(blob: bytes, header: int, count: int, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
-    """Every byte of the first `header` and the last 16 changed, then `count` random bits."""
-    places = [
-        (at, int(rng.integers(1, 256))) for at in (*range(min(header, len(blob))), *range(len(blob) - 16, len(blob)))
-    ]
-    places += [(int(rng.integers(len(blob))), 1 << int(rng.integers(8))) for _ in range(count)]
-    for at, mask in places:
-        yield f"byte {at} ^ {mask:#x}", blob[:at] + bytes([blob[at] ^ mask]) + blob[at + 1 :]
+def flips(blob: bytes, header: int, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Every byte of the first `header` and the last 16 changed, then `count` random bits: where, and by what mask."""
+    ends = (*range(min(header, len(blob))), *range(len(blob) - 16, len(blob)))
+    places = [(at, int(rng.integers(1, 256))) for at in ends]
+    return places + [(int(rng.integers(len(blob))), 1 << int(rng.integers(8))) for _ in range(count)]
 
 
 def replace(blobs: dict[str, bytes], name: str, changed: bytes | None) -> dict[str, bytes]:
@@ -128,7 +124,7 @@ def replace(blobs: dict[str, bytes], name: str, changed: bytes | None) -> dict[s
     return copy
 
 
-def flip(blobs: dict[str, bytes], name: str, at: int) -> dict[str, bytes]:
-    """The blobs with one bit of one byte changed."""
+def flip(blobs: dict[str, bytes], name: str, at: int, mask: int = 8) -> dict[str, bytes]:
+    """The blobs with one byte changed, of one bit unless `mask` says more."""
     blob = blobs[name]
-    return replace(blobs, name, blob[:at] + bytes([blob[at] ^ 8]) + blob[at + 1 :])
+    return replace(blobs, name, blob[:at] + bytes([blob[at] ^ mask]) + blob[at + 1 :])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests import repos
+from tests import depth, repos
 from tests.damage import damaged
 from vimgvc import errors
 
@@ -41,26 +41,27 @@ def _assert_contained(  # noqa: PLR0917
             assert commit_id in outcome.restored, f"{what}: {commit_id} does not restore"
 
 
-def _flip_cases(healthy: damaged.Healthy, kind: str, seed: int) -> Iterator[tuple[str, str, bytes]]:
+def _flip_cases(healthy: damaged.Healthy, kind: str, seed: int) -> Iterator[tuple[str, int, int]]:
     rng = np.random.default_rng(seed)
     names = healthy.of_kind(kind)
     for number, name in enumerate(names):
         share = BITS // len(names) + 1
         header = HEADER[kind] if number == 0 else 0
-        for what, blob in damaged.flips(healthy.blobs[name], header, share, rng):
-            yield name, what, blob
+        for at, mask in damaged.flips(healthy.blobs[name], header, share, rng):
+            yield name, at, mask
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_r2_every_flip_is_detected(healthy: damaged.Healthy, kind: str, seed: int) -> None:
     """One changed byte anywhere is reported by verify, nothing returns wrong bytes, the rest restores."""
-    for name, what, blob in _flip_cases(healthy, kind, seed):
-        blobs = damaged.replace(healthy.blobs, name, blob)
+    for name, at, mask in depth.some(_flip_cases(healthy, kind, seed), 40, seed):
+        what = f"{name}: byte {at} ^ {mask:#x}"
+        blobs = damaged.flip(healthy.blobs, name, at, mask)
         wanted = _one_of_each(healthy, name)
         outcome = damaged.examine(healthy, blobs, with_key=kind != "keys", wanted=wanted)
-        assert outcome.problems, f"{name}: {what} was not detected"
-        _assert_contained(healthy, name, kind, outcome, f"{name}: {what}", wanted)
+        assert outcome.problems, f"{what} was not detected"
+        _assert_contained(healthy, name, kind, outcome, what, wanted)
 
 
 def _one_of_each(healthy: damaged.Healthy, name: str) -> list[str]:
@@ -74,28 +75,35 @@ def test_r3_zeroed_and_torn(healthy: damaged.Healthy, kind: str, seed: int) -> N
     rng = np.random.default_rng(seed)
     for name in healthy.of_kind(kind):
         blob = healthy.blobs[name]
-        for at in {0, max(0, len(blob) - 4096), int(rng.integers(len(blob)))}:
-            zeroed = blob[:at] + bytes(min(4096, len(blob) - at)) + blob[at + 4096 :]
-            torn = blob[: max(0, len(blob) - 512)] + bytes(min(512, len(blob)))
-            for what, changed in ((f"zeros at {at}", zeroed), ("torn tail", torn)):
-                blobs = damaged.replace(healthy.blobs, name, changed)
-                outcome = damaged.examine(healthy, blobs)
-                assert outcome.problems, f"{name}: {what}"
-                _assert_contained(healthy, name, kind, outcome, f"{name}: {what}")
+        cases = {"torn tail": blob[: max(0, len(blob) - 512)] + bytes(min(512, len(blob)))}
+        for at in (0, max(0, len(blob) - 4096), int(rng.integers(len(blob)))):
+            cases[f"zeros at {at}"] = blob[:at] + bytes(min(4096, len(blob) - at)) + blob[at + 4096 :]
+        for what, changed in cases.items():
+            blobs = damaged.replace(healthy.blobs, name, changed)
+            outcome = damaged.examine(healthy, blobs)
+            assert outcome.problems, f"{name}: {what}"
+            _assert_contained(healthy, name, kind, outcome, f"{name}: {what}")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_r4_truncated_and_extended(healthy: damaged.Healthy, kind: str, seed: int) -> None:
     """Truncation to nothing, to any length, or junk at the end is detected even by the quick level."""
+    for name, length, junk in depth.some(_length_cases(healthy, kind, seed), 16, seed):
+        changed = healthy.blobs[name][:length] + junk
+        wanted = _one_of_each(healthy, name)
+        outcome = damaged.examine(healthy, damaged.replace(healthy.blobs, name, changed), "quick", wanted=wanted)
+        assert outcome.problems, f"{name}: {length} bytes and {len(junk)} more"
+        _assert_contained(healthy, name, kind, outcome, name, wanted)
+
+
+def _length_cases(healthy: damaged.Healthy, kind: str, seed: int) -> Iterator[tuple[str, int, bytes]]:
     rng = np.random.default_rng(seed)
     for name in healthy.of_kind(kind):
         blob = healthy.blobs[name]
-        lengths = [0, 1, len(blob) // 2, len(blob) - 1, *rng.integers(len(blob), size=5).tolist()]
-        for changed in [blob[:length] for length in lengths] + [blob + b"\0", blob + blob]:
-            blobs = damaged.replace(healthy.blobs, name, changed)
-            outcome = damaged.examine(healthy, blobs, "quick")
-            assert outcome.problems, f"{name}: {len(changed)} of {len(blob)} bytes"
-            _assert_contained(healthy, name, kind, outcome, name)
+        for length in (0, 1, len(blob) // 2, len(blob) - 1, *rng.integers(len(blob), size=5).tolist()):
+            yield name, length, b""
+        yield name, len(blob), b"\0"
+        yield name, len(blob), blob
 
 
 def test_r4_empty_files_are_named(healthy: damaged.Healthy) -> None:
