@@ -17,8 +17,9 @@ _COUNT, _PARALLEL = 60, 8
 class _Crowded(memory.MemoryBackend):
     """Answers the first reads in `area` only when as many are under way as it says are worth it."""
 
-    def __init__(self) -> None:
+    def __init__(self, blobs: dict[str, bytes]) -> None:
         super().__init__(locks=False)
+        self._blobs = dict(blobs)
         self.patience = 100.0
         self.look_at("")
 
@@ -46,15 +47,19 @@ class _Crowded(memory.MemoryBackend):
         return sum(operation == "get" and name.startswith(self.area) for operation, name in self.calls)
 
 
-@pytest.fixture
-def place() -> _Crowded:
-    """A repository with 60 branches of one entry, each at a commit of its own."""
-    backend = _Crowded()
+@pytest.fixture(scope="module")
+def made() -> dict[str, bytes]:
+    backend = memory.MemoryBackend()
     repo = repos.create(backend)
     for number in range(_COUNT):
         repos.commit(repo, ("vm", b"%d" % number * 5000), branch=f"b{number}")
-    backend.calls.clear()
-    return backend
+    return backend._blobs
+
+
+@pytest.fixture
+def place(made: dict[str, bytes]) -> _Crowded:
+    """A repository with 60 branches of one entry, each at a commit of its own."""
+    return _Crowded(made)
 
 
 def _opened(place: _Crowded, area: str) -> repository.Repository:
@@ -87,7 +92,7 @@ def test_last(place: _Crowded) -> None:
 
 def test_one_long_log() -> None:
     """The entries of one log are not read one by one either, also where the log is looked through for its rest."""
-    place = _Crowded()
+    place = _Crowded({})
     repo = repos.create(place)
     for number in range(_COUNT):
         repos.commit(repo, ("vm", b"%d" % number * 5000))
