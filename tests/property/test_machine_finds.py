@@ -64,11 +64,11 @@ def _unreadable_is_absent(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "break_it",
     [
-        _tags_are_no_roots,
-        _tips_can_be_forgotten,
         _nothing_is_copied,
         _nothing_is_synced,
-        _unreadable_is_absent,
+        pytest.param(_tags_are_no_roots, marks=pytest.mark.deep),
+        pytest.param(_tips_can_be_forgotten, marks=pytest.mark.deep),
+        pytest.param(_unreadable_is_absent, marks=pytest.mark.deep),
     ],
 )
 def test_the_machine_finds(
