@@ -6,6 +6,7 @@ import contextlib
 import pathlib
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,7 @@ ALIKE: list[tuple[attacks.Attack, tuple[int, ...]]] = [
 _CASES = [
     (attack, who, codes) for attack, *both in TABLE for who, codes in zip(("seen", "fresh"), both, strict=True) if codes
 ] + [(attack, who, codes) for attack, codes in ALIKE for who in ("seen", "fresh")]
+_BOTH = {attack for attack, _ in ALIKE}
 
 
 @contextlib.contextmanager
@@ -111,9 +113,12 @@ class TestHonest(backend.BackendSuite):
         return backend.good.aside
 
 
-@pytest.mark.parametrize(
-    ("attack", "who", "codes"), _CASES, ids=[f"{attack.__name__}-{who}" for attack, who, _ in _CASES]
-)
+def _case(attack: attacks.Attack, who: str, codes: tuple[int, ...]) -> Any:
+    marks = [pytest.mark.deep] if attack in _BOTH and who == "fresh" else []
+    return pytest.param(attack, who, codes, id=f"{attack.__name__}-{who}", marks=marks)
+
+
+@pytest.mark.parametrize(("attack", "who", "codes"), [_case(*case) for case in _CASES])
 def test_t12_attack(world: World, attack: attacks.Attack, who: str, codes: tuple[int, ...]) -> None:
     """Every command ends as specified, restores the right bytes or none, stays small, and does no harm to anybody."""
     client = world.client if who == "seen" else world.client.fresh()
