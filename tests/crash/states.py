@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from tests import depth
 from tests.crash import model, recorder
 
 BLOCK = 4096
@@ -112,22 +113,38 @@ def replay(
     seed: int,
     drawn: int,
     first: int = 0,
+    sample: int | None = None,
 ) -> int:
-    """`check` every state; returns how many. A failure names the state in one line.
+    """`check` every state, or a sample of so many (`depth`); returns how many there are. A failure names the state.
 
     Two of the same kind that nothing tells apart, neither the files nor the promises, are checked once.
     """
-    count, seen = 0, set()
-    for state in states(log, start, seed=seed, drawn=drawn, first=first):
+
+    def found() -> Iterator[State]:
+        return states(log, start, seed=seed, drawn=drawn, first=first)
+
+    seen: set[object] = set()
+    chosen = None
+    if sample is not None:
+        chosen = set(depth.some([at for at, state in enumerate(found()) if _is_new(state, seen)], sample, seed))
+    count = 0
+    for at, state in enumerate(found()):
         count += 1
-        if state.kind != "killed":  # in which is also what was not synced
-            known = state.kind, len(state.promises), state.files.fingerprint()
-            if known in seen:
-                continue
-            seen.add(known)
+        if not (_is_new(state, seen) if chosen is None else at in chosen):
+            continue
         try:
             check(state)
         except Exception as error:
             where = f"after operation {state.after} of {len(log)} ({log[state.after]})"
             raise AssertionError(f"state {state.kind}, seed {state.seed}, {where}: {error!r}") from error
     return count
+
+
+def _is_new(state: State, seen: set[object]) -> bool:
+    """Whether something tells it apart from all that were `seen`."""
+    if state.kind == "killed":  # in which is also what was not synced
+        return True
+    known = state.kind, len(state.promises), state.files.fingerprint()
+    is_new = known not in seen
+    seen.add(known)
+    return is_new
