@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers import aead as library
 from hypothesis import stateful
 from hypothesis import strategies as st
 
+from tests import depth
 from tests.gc import past
 from tests.property import machine, power, promises
 from vimgvc import errors
@@ -323,5 +324,5 @@ def live(seed: int, runs: int, steps: int, phases: tuple[hypothesis.Phase, ...] 
 
 @pytest.mark.slow
 def test_nothing_that_is_owed_is_lost(seed: int) -> None:
-    """200 lives of 40 steps: no acknowledged state that a name reaches is lost, no wrong byte is ever returned."""
-    live(seed, 200, 40)
+    """Lives of 40 steps, 200 with `--all`: no acknowledged state that a name reaches is lost, no wrong byte is read."""
+    live(seed, 200 if depth.ALL else 40, 40)
