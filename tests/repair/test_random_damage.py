@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests import repos
+from tests import depth, repos
 from tests.damage import damaged
 from tests.repair import left
 from vimgvc import errors
@@ -77,7 +77,7 @@ def place_of(repo: repository.Repository) -> memory.MemoryBackend:
 def test_r26_random_damage(healthy: damaged.Healthy, wounds: int, seed: int) -> None:
     """R26: what restored restores, single chunks too; nothing is overwritten or deleted; the second time is idle."""
     rng = np.random.default_rng([seed, wounds])
-    for number in range(25):
+    for number in range(25 if depth.ALL else 8):
         blobs = harm(dict(healthy.blobs), rng, wounds)
         what = f"seed {seed}, {wounds} wounds, number {number}"
         repo = damaged.open_repository(blobs, healthy.unlocked)
