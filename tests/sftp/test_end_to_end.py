@@ -2,63 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from tests.servers import proxy, sshd
-from vimgvc.cli import main
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    stdout: str
-    stderr: str
 
 
 class User:
-    """Runs the program in `folder`, with a key file there and `url` as repository; in this process unless asked."""
+    """Runs the program in `folder`, with a key file there and `url` as repository."""
 
-    def __init__(self, folder: pathlib.Path, url: str, key: str = "disks.key", *, own_process: bool = False) -> None:
-        self.folder, self.own_process = folder, own_process
+    def __init__(self, folder: pathlib.Path, url: str, key: str = "disks.key") -> None:
+        self.folder = folder
         self.environ = os.environ | {"VIMGVC_REPOSITORY": url}
-        self.options = ("--key-file", key)
+        self.command = [sys.executable, "-m", "vimgvc", "--key-file", key]
         if not (folder / key).exists():
             (folder / key).touch(mode=0o600)
             (folder / key).write_bytes(bytes(range(32)))
 
-    def run(self, *arguments: str, expect: int = 0) -> Done:
-        code, done = (self._outside if self.own_process else self._inside)(self.words(arguments))
-        assert code == expect, done.stderr
+    def run(self, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [*self.command, *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False)
+        assert done.returncode == expect, done.stderr
         assert "Traceback" not in done.stderr
         return done
-
-    def words(self, arguments: Sequence[str]) -> list[str]:
-        return [*self.options, *arguments]
-
-    def _outside(self, words: list[str]) -> tuple[int, Done]:
-        command = [sys.executable, "-m", "vimgvc", *words]
-        done = subprocess.run(command, cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False)
-        return done.returncode, Done(done.stdout, done.stderr)
-
-    def _inside(self, words: list[str]) -> tuple[int, Done]:
-        out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as around, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            around.chdir(self.folder)
-            for name, value in self.environ.items():
-                around.setenv(name, value)
-            code = main.run(words)
-        return code, Done(out.getvalue(), err.getvalue())
 
 
 @pytest.mark.timeout(600)
@@ -66,7 +39,7 @@ def test_n24_a_users_day(server: sshd.Sshd, tmp_path: pathlib.Path, seed: int) -
     """N24: init, commit, log, restore and verify work over SFTP where nothing may be removed or renamed."""
     rng = np.random.default_rng(seed)
     url = server.url(tmp_path / "remote" / "repository", "append_only")
-    user = User(tmp_path, url, own_process=True)
+    user = User(tmp_path, url)
     user.run("init", url)
     assert "already" in user.run("init", url, expect=2).stderr
     image = bytearray(rng.bytes(5 << 20)) + bytes(3 << 20)
@@ -210,7 +183,7 @@ def test_n2_interrupted(server: sshd.Sshd, flaky: proxy.Proxy, tmp_path: pathlib
         flaky.faults.append(proxy.Fault("stall", "down", at))
         before = len(flaky.carried)
         user = User(tmp_path, f"sftp://127.0.0.1:{flaky.port}{root}")
-        command = [sys.executable, "-m", "vimgvc", *user.words(["log"])]
+        command = [*user.command, "log"]
         process = subprocess.Popen(command, cwd=tmp_path, env=user.environ, stderr=subprocess.PIPE, text=True)
         while len(flaky.carried) == before or flaky.carried[-1]["down"] <= at:
             assert process.poll() is None
@@ -228,7 +201,7 @@ def test_n2_interrupted_threads(server: sshd.Sshd, flaky: proxy.Proxy, tmp_path:
     (tmp_path / "vm.img").write_bytes(np.random.default_rng(seed).bytes(20 << 20))
     flaky.faults.append(proxy.Fault("stall", "up", 300_000))
     user = User(tmp_path, f"sftp://127.0.0.1:{flaky.port}{root}")
-    command = [sys.executable, "-m", "vimgvc", *user.words(["commit", "vm.img"])]
+    command = [*user.command, "commit", "vm.img"]
     process = subprocess.Popen(command, cwd=tmp_path, env=user.environ, stderr=subprocess.PIPE, text=True)
     while not flaky.struck:
         assert process.poll() is None
