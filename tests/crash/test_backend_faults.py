@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from tests import depth
 from tests.crash import faults, model, mutants, recorder, states, workload
 from vimgvc import errors
 from vimgvc.backends import files, local, protocol
@@ -155,7 +156,7 @@ def test_d8_no_space_at_every_operation(code: int, seed: int) -> None:
     """D8: a full disk at any operation is `NoSpace`, leaves nothing half, and the next run uses what was stored."""
     blobs = workload.make_blobs(seed)
     disk = empty_repository(blobs)
-    for fault in every_fault(kinds(disk, blobs), [code]):
+    for fault in depth.some(every_fault(kinds(disk, blobs), [code]), 40, seed):
         run_with(fault, disk, blobs, errors.NoSpace)
 
 
@@ -168,7 +169,7 @@ def test_d11_every_error_at_every_operation(code: int, seed: int) -> None:
     """D11: every other error at any operation is a `BackendError`, or is overcome, and loses nothing."""
     blobs = workload.make_blobs(seed)
     disk = empty_repository(blobs)
-    for fault in every_fault(kinds(disk, blobs), [code]):
+    for fault in depth.some(every_fault(kinds(disk, blobs), [code]), 40, seed):
         run_with(fault, disk, blobs, errors.BackendError)
 
 

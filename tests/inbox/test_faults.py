@@ -8,7 +8,7 @@ import itertools
 
 import pytest
 
-from tests import repos
+from tests import depth, repos
 from tests.crash import commits, recorder, states
 from tests.gc import hooked
 from tests.inbox import hosts
@@ -78,7 +78,7 @@ def memory_of(backend: memory.MemoryBackend) -> memory.MemoryBackend:
 
 
 @pytest.mark.parametrize("removes", [True, False])
-def test_a_delivery_stops_anywhere(removes: bool) -> None:
+def test_a_delivery_stops_anywhere(removes: bool, seed: int) -> None:
     """A delivery that stops at any operation is there whole or not at all; when it was acknowledged it is there."""
     repo, host = _start()
     before = hosts.content(repo.backend)
@@ -86,7 +86,7 @@ def test_a_delivery_stops_anywhere(removes: bool) -> None:
     dataclasses.replace(host, backend=whole).deliver(("db", DISK), message="now")
     assert whole.count > 10
     _after(repo, host, whole, sure=True)
-    for at in range(whole.count):
+    for at in depth.some(range(whole.count), 25, seed):
         stopped = Stopping(before, at, removes=removes)
         with pytest.raises(_Gone):
             dataclasses.replace(host, backend=stopped).deliver(("db", DISK), message="now")
@@ -95,7 +95,7 @@ def test_a_delivery_stops_anywhere(removes: bool) -> None:
 
 
 @pytest.mark.parametrize("removes", [True, False])
-def test_an_admission_stops_anywhere(removes: bool) -> None:
+def test_an_admission_stops_anywhere(removes: bool, seed: int) -> None:
     """An admission that stops at any operation has published nothing in half, and the next one ends it: once."""
     repo, host = _start()
     host.deliver(("db", DISK), message="now")
@@ -103,7 +103,7 @@ def test_an_admission_stops_anywhere(removes: bool) -> None:
     whole = Stopping(before, None, removes=removes)
     hosts.admit(_open(repo, whole))
     assert whole.count > 20
-    for at in range(whole.count):
+    for at in depth.some(range(whole.count), 25, seed):
         stopped = Stopping(before, at, removes=removes)
         with contextlib.suppress(_Gone):
             hosts.admit(_open(repo, stopped))
@@ -196,7 +196,7 @@ class Life:
 def test_d2_power_cuts(seed: int) -> None:
     """D1, D2: no power cut costs a delivery that was acknowledged, or admits one twice or in half."""
     life = Life()
-    assert states.replay(life.log, commits.start(), life.check, seed=seed, drawn=0, first=life.first) > 100
+    assert states.replay(life.log, commits.start(), life.check, seed=seed, drawn=0, first=life.first, sample=30) > 100
 
 
 class NoSyncAtAll(local.LocalBackend):
