@@ -136,7 +136,8 @@ class Records:
             # Both name the same; either may be damaged.
             return self._named(epoch, phases, (SWEEP, CONDEMN))
         # That it is not listed proves nothing when the records were being removed: this one goes first.
-        self._backend.size(name(epoch, BEGIN if BEGIN in phases else CONDEMN))
+        # Where `-reserve` is, alone because its removal was lost, nothing was swept yet.
+        self._backend.size(name(epoch, next((one for one in (BEGIN, CONDEMN, RESERVE) if one in phases), CONDEMN)))
         return Condemned()
 
     def _named(self, epoch: int, phases: set[str], choice: tuple[str, ...]) -> Condemned:
@@ -158,7 +159,7 @@ class Records:
 
     def is_locked(self, epoch: int, phases: set[str]) -> bool:
         """Whether who began it held the lock: no more than its first readable record is asked."""
-        for phase in (BEGIN, CONDEMN):
+        for phase in (BEGIN, CONDEMN, RESERVE):
             if phase in phases:
                 try:
                     return self.read(epoch, phase).locked
