@@ -54,6 +54,7 @@ class Link:
         self._channels: list[sftp_session.Session] = []
         self._most = _CHANNELS
         self._opening: set[asyncio.Task[None]] = set()
+        self._waiting = 0
         self._watcher: asyncio.Task[None] | None = None
         self._was_up = False
 
@@ -82,12 +83,10 @@ class Link:
     @contextlib.asynccontextmanager
     async def another(self) -> AsyncIterator[sftp_session.Session | None]:
         """A channel that has nothing to do, for an operation that has one already; None if there is none to be had."""
-        least = min(self._channels, key=lambda channel: channel.load, default=None)
+        least = self._least()
         if least is not None and least.load and len(self._channels) < self._most:
-            if len(self._channels) + len(self._opening) < self._most:
-                self._begin_opening()
-            await asyncio.wait(self._opening, return_when=asyncio.FIRST_COMPLETED)
-            least = min(self._channels, key=lambda channel: channel.load, default=None)
+            await self._opened_one()
+            least = self._least()
         if least is None or least.load:
             yield None
             return
@@ -117,23 +116,36 @@ class Link:
         `alone`: as long as there may be more of them, one that has something to do is not taken.
         """
         while True:
-            least = min(self._channels, key=lambda channel: channel.load, default=None)
+            least = self._least()
             if least is not None and (least.load == 0 or len(self._channels) >= self._most):
                 return least
-            # The first one shows whether there is a connection.
-            if len(self._channels) + len(self._opening) < (self._most if self._channels else 1):
-                self._begin_opening()
             if least is not None and not alone:
+                self._begin_opening()
                 return least
+            await self._opened_one()
+
+    def _least(self) -> sftp_session.Session | None:
+        return min(self._channels, key=lambda channel: channel.load, default=None)
+
+    async def _opened_one(self) -> None:
+        """Return when there is another channel, or as many as there may be; raises why there is none."""
+        self._begin_opening()
+        self._waiting += 1
+        try:
             # They are opened for all, and go on opening when this caller is interrupted.
             done, _ = await asyncio.wait(self._opening, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+        finally:
+            self._waiting -= 1
+        for task in done:
+            task.result()
 
     def _begin_opening(self) -> None:
-        task = asyncio.ensure_future(self._open())
-        self._opening.add(task)
-        task.add_done_callback(self._opened)
+        """One for each who waits, and one more; the first of all shows whether there is a connection."""
+        most = self._most if self._channels else 1
+        if len(self._opening) <= self._waiting and len(self._channels) + len(self._opening) < most:
+            task = asyncio.ensure_future(self._open())
+            self._opening.add(task)
+            task.add_done_callback(self._opened)
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)
