@@ -72,7 +72,7 @@ def test_d9_a_failure_at_every_operation(before: Before, code: int, seed: int) -
 
 
 class _ReserveComesBack(faults.FaultyFiles):
-    """Syncing the directory fails once, right after the record that keeps room was removed."""
+    """Syncing the directory fails once, right after what keeps room was removed."""
 
     def unlink(self, path: str) -> None:
         super().unlink(path)
@@ -81,7 +81,7 @@ class _ReserveComesBack(faults.FaultyFiles):
 
 
 def test_d9_a_reserve_that_comes_back(before: Before) -> None:
-    """D9: a record that keeps room, and is all that a power cut brings back of a collection, stops nobody."""
+    """D9: what keeps room, and is all that a power cut brings back of a collection, stops nobody, and goes."""
     faulty = _ReserveComesBack(before.disk.copy(), None)
     before.collect(faulty)
     assert faulty.struck == ["fsync_dir"]
@@ -92,3 +92,4 @@ def test_d9_a_reserve_that_comes_back(before: Before) -> None:
     past.commit(repo, past.contents()["side"], "vm", "again")
     assert before.collect(disk)
     before.check(disk, healthy=True)
+    assert not any(path.endswith("-reserve") for path in disk.tree(f"{commits.ROOT}/gc"))

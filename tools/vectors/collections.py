@@ -9,7 +9,7 @@ from vectors import kit
 
 _ONE, _TWO = bytes(31) + b"\1", bytes(31) + b"\2"
 _EPOCH = 258
-_OTHERS = ("begin", "reserve", "sweep", "spared", "taken", "done")
+_OTHERS = ("begin", "sweep", "spared", "taken", "done")
 _REFS: dict[str, object] = {"00" * 16: [3, "ab" * 32], "ff" * 16: [2**63 - 1, "cd" * 32]}
 #: name: (expect, comment, what differs; None is left out)
 _RECORDS: dict[str, tuple[str, str, dict[str, object]]] = {
@@ -18,7 +18,6 @@ _RECORDS: dict[str, tuple[str, str, dict[str, object]]] = {
     "collection_sweep": ("success", "the second phase", {"phase": "sweep", "index": [_ONE.hex()]}),
     "collection_done": ("success", "the last phase", {"phase": "done", "commits": [_TWO.hex()]}),
     "collection_begin": ("success", "before anything is read, under a lock", {"phase": "begin", "locked": True}),
-    "collection_reserve": ("success", "what keeps room for the sweep", {"phase": "reserve", "packs": [_ONE.hex()]}),
     "collection_spared": ("success", "what stays after all", {"phase": "spared", "packs": [_ONE.hex()]}),
     "collection_taken": ("success", "given up for another one", {"phase": "taken"}),
     "collection_locked_number": ("FormatError", "a number for a truth value", {"locked": 1}),

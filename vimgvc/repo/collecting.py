@@ -130,7 +130,7 @@ class Run:
     def _undo(self, names: set[str]) -> None:
         """Make room: copies of what stays, of no use when nothing is condemned. Otherwise the next one removes them."""
         try:
-            self._epoch.remove_reserve()
+            self._epoch.free()
             for area in ("index/", "packs/"):
                 self._backend.delete_all(sorted(name for name in names if name.startswith(area)))
         except errors.VimgvcError as error:
@@ -264,10 +264,10 @@ class Run:
             if self._backend.rehearse:
                 self._epoch.say(gcrecords.BEGIN)
             # A full disk is to be met now, while nobody relies on any copy, and not between the two that follow.
-            self._epoch.say(gcrecords.RESERVE, self._going, found.heads)
+            self._epoch.reserve(self._going, found.heads)
             self._epoch.say(gcrecords.CONDEMN, self._going, found.heads)
             self._condemned = True
-            self._epoch.remove_reserve()
+            self._epoch.free()
             self._epoch.say(gcrecords.SWEEP, self._going, found.heads)
             if not self._backend.rehearse:
                 self._spare(found, kept)

@@ -135,23 +135,27 @@ class Epochs:
         self, phase: str, going: Going = Going(), heads: roots.Heads | None = None, *, number: int | None = None
     ) -> None:
         """Durable on return; raises `Busy` when somebody else has said it."""
-        self.records.put(
-            gcrecords.Record(
-                epoch=self.number if number is None else number,
-                phase=phase,
-                time=names.stamp(self.repo.clock()),
-                host=self.host,
-                packs=going.packs,
-                index=going.index,
-                commits=going.commits,
-                refs={blind: [seq, entry_hash] for blind, (seq, entry_hash) in (heads or {}).items()},
-                locked=self.locked,
-            )
+        self.records.put(self._record(phase, going, heads, self.number if number is None else number))
+
+    def _record(self, phase: str, going: Going, heads: roots.Heads | None, number: int) -> gcrecords.Record:
+        return gcrecords.Record(
+            epoch=number,
+            phase=phase,
+            time=names.stamp(self.repo.clock()),
+            host=self.host,
+            packs=going.packs,
+            index=going.index,
+            commits=going.commits,
+            refs={blind: [seq, entry_hash] for blind, (seq, entry_hash) in (heads or {}).items()},
+            locked=self.locked,
         )
 
-    def remove_reserve(self) -> None:
-        """Leave room for the sweep, which is no longer than what was reserved with the same names."""
-        self.records.remove(self.number, gcrecords.RESERVE)
+    def reserve(self, going: Going, heads: roots.Heads) -> None:
+        """Take the room of a record of these names, until `free`."""
+        self.records.reserve(self._record(gcrecords.CONDEMN, going, heads, self.number))
+
+    def free(self) -> None:
+        self.records.free(self.number)
 
     def check_mine(self) -> None:
         """Raises `Busy` when another collection has taken over: it may not have seen what this one announced."""

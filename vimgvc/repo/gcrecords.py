@@ -7,6 +7,7 @@ What they mean is in specs/repository.md §9. An epoch is unfinished until its `
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from vimgvc import errors
@@ -17,10 +18,11 @@ from vimgvc.model import encoding, reflog
 from vimgvc.monitor import Monitor
 from vimgvc.repo import promises
 
-BEGIN, RESERVE, CONDEMN, SWEEP, SPARED, TAKEN, DONE = PHASES = (
-    "begin", "reserve", "condemn", "sweep", "spared", "taken", "done"
-)  # fmt: skip
+BEGIN, CONDEMN, SWEEP, SPARED, TAKEN, DONE = PHASES = ("begin", "condemn", "sweep", "spared", "taken", "done")
 _NAME = re.compile(rf"gc/([0-9a-f]{{16}})-({'|'.join(PHASES)})")
+#: No phase of an epoch: it says nothing, wherever it is found, and only takes room.
+_RESERVE = "reserve"
+_RESERVED = re.compile(rf"gc/([0-9a-f]{{16}})-{_RESERVE}")
 _UNREADABLE = (errors.IntegrityError, errors.Unsupported, errors.NotFound)
 #: The phases of each epoch that has records.
 Epochs = dict[int, set[str]]
@@ -102,13 +104,8 @@ class Records:
 
     def listing(self) -> tuple[Epochs, frozenset[str]]:
         """The same, and the commits that have a promise (`repo.promises`)."""
-        found: Epochs = {}
         items = list(self._backend.list("gc"))
-        for item in items:
-            match = _NAME.fullmatch(item.name)
-            if match:
-                found.setdefault(int(match[1], 16), set()).add(match[2])
-        return found, promises.among(items)
+        return _epochs(items), promises.among(items)
 
     def unfinished(self) -> list[int]:
         return sorted(epoch for epoch, phases in self.epochs().items() if DONE not in phases)
@@ -136,8 +133,7 @@ class Records:
             # Both name the same; either may be damaged.
             return self._named(epoch, phases, (SWEEP, CONDEMN))
         # That it is not listed proves nothing when the records were being removed: this one goes first.
-        # Where `-reserve` is, alone because its removal was lost, nothing was swept yet.
-        self._backend.size(name(epoch, next((one for one in (BEGIN, CONDEMN, RESERVE) if one in phases), CONDEMN)))
+        self._backend.size(name(epoch, BEGIN if BEGIN in phases else CONDEMN))
         return Condemned()
 
     def _named(self, epoch: int, phases: set[str], choice: tuple[str, ...]) -> Condemned:
@@ -159,7 +155,7 @@ class Records:
 
     def is_locked(self, epoch: int, phases: set[str]) -> bool:
         """Whether who began it held the lock: no more than its first readable record is asked."""
-        for phase in (BEGIN, CONDEMN, RESERVE):
+        for phase in (BEGIN, CONDEMN):
             if phase in phases:
                 try:
                     return self.read(epoch, phase).locked
@@ -186,16 +182,27 @@ class Records:
             )
         self._backend.sync()
 
-    def remove(self, epoch: int, phase: str) -> None:
-        self._delete([name(epoch, phase)])
+    def reserve(self, record: Record) -> None:
+        """Take the room that another record of what this one names will need, until `free`."""
+        blob = self._seals.seal(aead.COLLECTION, record.encode(), context(record.epoch, _RESERVE))
+        if not self._backend.put(name(record.epoch, _RESERVE), [blob]):
+            # What a crash left: the epoch is this collector's alone.
+            self.free(record.epoch)
+            self._backend.put(name(record.epoch, _RESERVE), [blob])
+
+    def free(self, epoch: int) -> None:
+        """Give it back."""
+        self._delete([name(epoch, _RESERVE)])
 
     def remove_finished(self, *, before: int) -> None:
         """Of epochs below `before` that are done nothing is needed any more.
 
         `-begin` goes first: whoever lists the others without it sees that some may be missing. `-done` goes last:
-        without it an epoch counts as unfinished.
+        without it an epoch counts as unfinished. Room that a crash left reserved is freed.
         """
-        old = {epoch: phases for epoch, phases in self.epochs().items() if epoch < before and DONE in phases}
+        items = list(self._backend.list("gc"))
+        old = {epoch: phases for epoch, phases in _epochs(items).items() if epoch < before and DONE in phases}
+        self._delete(sorted(item.name for item in items if _is_reserve(item.name, before)))
         self._delete([name(epoch, BEGIN) for epoch in old])
         self._delete([name(epoch, phase) for epoch in old for phase in sorted(old[epoch] - {BEGIN, DONE})])
         self._delete([name(epoch, DONE) for epoch in old])
@@ -203,6 +210,20 @@ class Records:
     def _delete(self, names: list[str]) -> None:
         if names:
             self._backend.delete_all(names)
+
+
+def _epochs(items: Iterable[protocol.Item]) -> Epochs:
+    found: Epochs = {}
+    for item in items:
+        match = _NAME.fullmatch(item.name)
+        if match:
+            found.setdefault(int(match[1], 16), set()).add(match[2])
+    return found
+
+
+def _is_reserve(blob: str, before: int) -> bool:
+    match = _RESERVED.fullmatch(blob)
+    return match is not None and int(match[1], 16) < before
 
 
 def name(epoch: int, phase: str) -> str:
