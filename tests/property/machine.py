@@ -20,7 +20,7 @@ from vimgvc import errors, monitor
 from vimgvc.backends import local
 from vimgvc.disk import memory as disk_memory
 from vimgvc.model import reflog
-from vimgvc.repo import disk, forgetting, keyring, repository
+from vimgvc.repo import disk, forgetting, keyring, pins, repository
 from vimgvc.store import objects
 
 ROOT = crash_commits.ROOT
@@ -207,6 +207,18 @@ class World:
         """The commits that have a record, also one that cannot be read."""
         repo = self.open()
         return set(forgetting.Records(repo.backend, repo.seals).ids())
+
+    def pinned(self) -> set[str]:
+        """The commits that writers were cut off from naming, and those before them, as far as they are there."""
+        repo = self.open()
+        known, all_pins = set(repo.graph.ids()), pins.Pins(repo.backend, repo.seals)
+        waiting, found = [all_pins.read(pin_id).commit for pin_id in all_pins.ids()], set[str]()
+        while waiting:
+            item = waiting.pop()
+            if item in known - found:
+                found.add(item)
+                waiting += repo.graph.load(item).parents
+        return found
 
     def reader(self) -> Callable[[str], promises.Disks]:
         """Reads commits by identifier, from the index as it is now."""

@@ -208,16 +208,19 @@ class History(stateful.RuleBasedStateMachine):
         self._collect(0.0)
 
     def _collect(self, max_unused: float) -> None:
-        """Removes nothing that is owed, and all commits that nothing leads to."""
+        """Removes nothing that is owed, and all commits that no name and no pin of a dead writer leads to."""
         options = dataclasses.replace(past.FORCE, max_unused=max_unused)
         self.world.changed = False
 
         def done(_collected: object) -> None:
             assert not self.world.unreadable("refs"), "a collection went by names that cannot be read"
+            recorded = set(self.owes.forgotten)
             self.owes.collected()
             self.world.check()
             if not self.world.hurt:
-                assert set(self.world.open().graph.ids()) == self.owes.reachable()
+                kept = self.owes.reachable() | self.world.pinned()
+                assert set(self.world.open().graph.ids()) == kept
+                self.owes.forgotten = recorded & kept
                 assert self.world.forgotten() == self.owes.forgotten
 
         self.world.act(lambda: self.world.repo.collect(options), done, machine.Unsure(collecting=True))
