@@ -99,15 +99,15 @@ class TestResets:
 
 class TestChannels:
     @pytest.mark.parametrize(
-        ("kind", "channels"), [("plain", 8), ("no_sync", 4), ("three_channels", 3), ("one_channel", 1)]
+        ("kind", "least", "most"), [("plain", 3, 8), ("no_sync", 2, 4), ("three_channels", 2, 3), ("one_channel", 1, 1)]
     )
-    def test_large_blobs_are_spread(self, connect: Open, root: pathlib.Path, kind: str, channels: int) -> None:
-        """Large blobs go over as many channels as the server allows, and arrive whole."""
+    def test_large_blobs_are_spread(self, connect: Open, root: pathlib.Path, kind: str, least: int, most: int) -> None:
+        """Large blobs go over several channels, as far as the server allows, and arrive whole."""
         place = connect(root, kind)
         blobs = {backend.pack(number): os.urandom(17 << 20) for number in range(1, 5)}
         with concurrent.futures.ThreadPoolExecutor(8) as threads:
             assert all(threads.map(lambda name: place.put(name, [blobs[name]]), blobs))
-            assert len(place._link._channels) == channels
+            assert least <= len(place._link._channels) <= most
             assert [*threads.map(place.get, blobs)] == [*blobs.values()]
 
 
