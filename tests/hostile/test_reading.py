@@ -10,13 +10,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests import depth, needs, repos
+from tests.fuzz import inputs
 from tests.hostile import case, others, qcow2, rig, vbox_and_vpc, vhdx, vmdk
 from tests.hostile.qcow2 import Spec, Squeezed
 from vimgvc import errors
@@ -29,29 +30,17 @@ from vimgvc.repo import repository
 K = 1024
 
 
-class Bytes:
+class Bytes(inputs.Bytes):
     """A file in memory as a Source that counts what is read of it."""
 
     def __init__(self, data: bytes, *, allocated: int | None = None) -> None:
-        self.data = data
-        self.size = len(data)
+        super().__init__(data)
         self.allocated_bytes = self.size if allocated is None else allocated
         self.count = 0
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
-        extents.check_range(self.size, offset, buffer.nbytes)
+        super().pread_into(offset, buffer)
         self.count += buffer.nbytes
-        buffer[:] = self.data[offset : offset + buffer.nbytes]
-
-    def extents(self, offset: int, length: int) -> Iterator[extents.Extent]:
-        extents.check_range(self.size, offset, length)
-        return iter([extents.Extent(offset, length, extents.Kind.DATA)] if length else [])
-
-    def check_unchanged(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def _whole(reader: protocol.Reader, step: int = 1 << 20) -> bytes:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: More names than this in one directory no repository has, but a server that never ends may send.
 MAX_NAMES = 10_000_000
-#: Directories that are read at once, each four round trips; servers have handles for a few hundred (OpenSSH: 1019).
+#: Directories that are read at once, each two round trips; servers have handles for a few hundred (OpenSSH: 1019).
 _AT_ONCE = 128
 #: A directory that changes while it is read may name something twice, but not this often.
 _MAX_REPEATED = 1000
